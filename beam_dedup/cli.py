@@ -1,0 +1,206 @@
+"""The command line: commands, exit codes, and what is printed where.
+
+Standard output holds results alone; progress, warnings and errors go to standard error. Exit
+codes: 0 done; 1 failed; 2 refused before anything ran; 3 the report is complete but more images
+failed than allowed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+import beam_dedup
+from beam_dedup import job, options, progress
+from beam_dedup.messages import count, duration, one_line, redact, safe_line, shell_command, size
+from beam_dedup.options import UsageError
+from beam_dedup.runners import JobError
+
+_DONE, _FAILED, _REFUSED, _INTERRUPTED = 0, 1, 2, 130
+
+_COMMANDS = {"run": "find which images are copies of which, and write a report"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        argv: the arguments; those of the process if None.
+
+    Returns:
+        The exit code.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    command, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if command in ("-h", "--help", "help"):
+        print(_help())
+        return _DONE
+    if command == "--version":
+        print(f"beam-dedup {beam_dedup.__version__}")
+        return _DONE
+    if command == "run":
+        with _logging(verbose=not {"-v", "--verbose"}.isdisjoint(rest)):
+            return _guarded(rest)
+    if not command:
+        print(_help(), file=sys.stderr)
+        return _REFUSED
+    close = difflib.get_close_matches(command, _COMMANDS, n=1)
+    hint = f"did you mean {close[0]}?" if close else "see beam-dedup --help"
+    return _error(f"there is no command {redact(one_line(command))!r}; {hint}", _REFUSED)
+
+
+def run(argv: list[str]) -> int:
+    """Run ``beam-dedup run``.
+
+    Args:
+        argv: the arguments after ``run``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: the arguments are refused.
+        JobError: the job failed.
+        KeyboardInterrupt: SIGINT or SIGTERM came.
+    """
+    if not {"-h", "--help"}.isdisjoint(argv):
+        print(options.help_text())
+        return _DONE
+    config, how, beam_args = options.parse(argv)
+    if how.dry_run:
+        from beam_dedup.estimate import estimate
+
+        print(estimate(config, how))
+        words = [word for word in argv if word.replace("-", "_") != "__dry_run"]
+        if config.output:
+            print(f"run it with: {shell_command(['beam-dedup', 'run', *words])}")
+        return _DONE
+    display = None if how.quiet else progress.open_display()
+    result = job.run_job(
+        config,
+        how,
+        beam_args,
+        display=display,
+        signals=(signal.SIGINT, signal.SIGTERM),
+    )
+    if not how.quiet:
+        print(summary_text(result))
+    if result.failed_ratio_exceeded:
+        return _error(
+            "the report is complete, but more images failed than --max_failure_ratio "
+            f"{config.max_failure_ratio} allows",
+            result.exit_code,
+        )
+    return result.exit_code
+
+
+def summary_text(result: job.Result) -> str:
+    """Return what a person wants to know of a finished job, a line for each fact."""
+    counts = result.counts
+    statuses = ", ".join(
+        f"{count(counts[name])} {name}" for name in ("unique", "best", "duplicate", "failed")
+    )
+    failures = ", ".join(
+        f"{count(number)} {safe_line(name)}" for name, number in result.failures.items()
+    )
+    reclaimable = size(result.summary["bytes"]["reclaimable"])
+    rate = counts["listed"] / result.seconds if result.seconds > 0 else 0.0
+    lines = [
+        ("images", f"{count(counts['listed'])} ({statuses})"),
+        ("groups", count(counts["groups"])),
+        ("duplicates", f"{count(counts['duplicate'])}, {reclaimable} reclaimable"),
+        ("failures", count(counts["failed"]) + (f" ({failures})" if failures else "")),
+        ("time", f"{duration(result.seconds)} ({rate:,.1f} images/s)"),
+        ("report", one_line(result.output)),
+    ]
+    return "\n".join(f"{name:<11} {value}" for name, value in lines)
+
+
+def _guarded(argv: list[str]) -> int:
+    """Run, and turn every end into an exit code and at most one line."""
+    try:
+        return run(argv)
+    except UsageError as error:
+        return _error(f"refused: {safe_line(str(error))}", _REFUSED)
+    except JobError as error:
+        return _error(f"failed: {error}; no report was written{_hint(argv)}", _FAILED)
+    except KeyboardInterrupt:
+        return _error("interrupted; no report was written", _INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; the report, if any, is written.
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        return _FAILED
+    except Exception as error:
+        # What nobody foresaw must still end in one line and a code, with the trace on request.
+        logging.getLogger(__name__).info("unexpected error", exc_info=True)
+        cause = safe_line(f"{type(error).__name__}: {error}")
+        return _error(f"failed: {cause}{_hint(argv)}", _FAILED)
+
+
+def _hint(argv: list[str]) -> str:
+    verbose = not {"-v", "--verbose"}.isdisjoint(argv)
+    return "" if verbose else "; --verbose shows the traceback"
+
+
+def _error(text: str, code: int) -> int:
+    print(f"beam-dedup: {text}", file=sys.stderr)
+    return code
+
+
+def _help() -> str:
+    commands = "\n".join(f"  {name:<8} {what}" for name, what in _COMMANDS.items())
+    return (
+        "usage: beam-dedup COMMAND [options]\n\n"
+        "Finds which images are copies of which. Changes, moves and deletes nothing.\n\n"
+        f"commands:\n{commands}\n\n"
+        "beam-dedup COMMAND --help explains a command; --version shows the version."
+    )
+
+
+class _LineFormatter(logging.Formatter):
+    """Formats a record with control characters escaped and secrets taken out of every line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).split("\n")
+        return "\n".join(redact(one_line(line)) for line in lines)
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at the time, which a progress display replaces."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
+@contextlib.contextmanager
+def _logging(*, verbose: bool) -> Iterator[None]:
+    """Show our warnings, and with ``verbose`` everything that explains a failure.
+
+    Beam logs a failure several times over, each with a traceback, and warns of what no user can
+    change; the one line that ``_guarded`` prints says the same.
+    """
+    handler = _StderrHandler()
+    handler.setFormatter(_LineFormatter("beam-dedup: %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    ours = [logging.getLogger(name) for name in ("beam_dedup", "transforms")]
+    before = [(one, one.level) for one in (root, *ours)]
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING if verbose else logging.CRITICAL + 1)
+    for one in ours:
+        one.setLevel(logging.INFO if verbose else logging.WARNING)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        for one, level in before:
+            one.setLevel(level)

@@ -1,0 +1,677 @@
+"""Options: their names, units, defaults and ranges, and how a command line becomes a config.
+
+``parse`` is the one way in, for the command line and for ``beam_dedup.deduplicate`` alike. Values
+are checked where they are kept, in ``PipelineConfig`` and ``RunConfig``; every error is a
+``UsageError``, which the command line turns into exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import json
+import math
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from beam_dedup.messages import has_secret, one_line, redact
+from transforms.grouping.relations import DUPLICATE_RELATIONS, RELATIONS
+
+if TYPE_CHECKING:
+    from transforms.cascade import CascadeSettings
+    from transforms.imaging.decode import DecodeLimits
+
+KEY_BITS = 256  # of a wavelet key
+# Options of Beam that carry a credential. Beam's workers log all their options, and a job server
+# shows them (fault P6), so these come by the environment or by a managed identity.
+_SECRET_OPTIONS = frozenset(
+    {"azure_connection_string", "s3_access_key_id", "s3_secret_access_key", "s3_session_token"}
+)
+_ENGINE_OPTIONS = frozenset({"direct_num_workers", "direct_running_mode"})
+
+
+class UsageError(ValueError):
+    """The command line or an argument is refused before anything runs."""
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise if a value is out of range, not a number, or of the wrong type."""
+    kind = "a whole number" if isinstance(low, int) else "a number"
+    types = (int,) if isinstance(low, int) else (int, float)
+    # Written so that NaN, which compares false with everything, is refused.
+    if isinstance(value, bool) or not isinstance(value, types) or not low <= value <= high:
+        raise UsageError(f"{name} must be {kind} from {low} to {high}, not {value!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfileSettings:
+    """What one profile decides by; see docs/guides/tuning.md for how it was calibrated.
+
+    Attributes:
+        wavelet_bits: Hamming distance of wavelet keys, in bits of 256 and inclusive, up to which
+            a pair is a candidate.
+        wavelet_accept_bits: distance, inclusive, up to which stage 2 may accept a pair.
+        min_texture: images whose wavelet key rests on less, 0..1, are never accepted by stage 2.
+        color_reject: colour similarity, 0..1, below which stage 2 rejects a pair.
+        color_accept: colour similarity, 0..1, from which stage 2 may accept a pair.
+        global_reject: cosine of global features, 0..1, below which stage 3 rejects a pair.
+        local_accept: score of the local comparison, 0..1, from which stage 4 accepts a pair.
+        local_review: score, 0..1, from which stage 4 leaves a pair for review; below it rejects.
+        rounds: how often the walk of stage 5 may ask for comparisons.
+        verify: whether stages 3 and 4 run; without them an undecided pair goes to review.
+    """
+
+    wavelet_bits: int
+    wavelet_accept_bits: int
+    min_texture: float
+    color_reject: float
+    color_accept: float
+    global_reject: float
+    local_accept: float
+    local_review: float
+    rounds: int
+    verify: bool
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name in ("wavelet_bits", "wavelet_accept_bits"):
+            _check_range(name, getattr(self, name), 0, KEY_BITS)
+        for name in _SIMILARITIES:
+            _check_range(name, getattr(self, name), 0.0, 1.0)
+        _check_range("rounds", self.rounds, 1, 16)
+
+
+_SIMILARITIES = (
+    "min_texture",
+    "color_reject",
+    "color_accept",
+    "global_reject",
+    "local_accept",
+    "local_review",
+)
+
+PROFILES: Mapping[str, ProfileSettings] = {
+    "fast": ProfileSettings(
+        wavelet_bits=24,
+        wavelet_accept_bits=16,
+        min_texture=0.10,
+        color_reject=0.60,
+        color_accept=0.90,
+        global_reject=0.80,
+        local_accept=0.70,
+        local_review=0.50,
+        rounds=1,
+        verify=False,
+    ),
+    "balanced": ProfileSettings(
+        wavelet_bits=60,
+        wavelet_accept_bits=12,
+        min_texture=0.10,
+        color_reject=0.50,
+        color_accept=0.92,
+        global_reject=0.50,
+        local_accept=0.60,
+        local_review=0.45,
+        rounds=3,
+        verify=True,
+    ),
+    "thorough": ProfileSettings(
+        wavelet_bits=64,
+        wavelet_accept_bits=8,
+        min_texture=0.15,
+        color_reject=0.40,
+        color_accept=0.95,
+        global_reject=0.40,
+        local_accept=0.60,
+        local_review=0.40,
+        rounds=5,
+        verify=True,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """Everything that decides rows, as the pipeline needs it.
+
+    Attributes:
+        inputs: folders, globs, images, list files or URIs, in the order that breaks ties.
+        output: the output folder, a path or a URI; empty in a dry run without one.
+        run_id: names this run's files; letters, digits and hyphens.
+        include: globs; where there are any, only names that match one are inputs.
+        exclude: globs; names that match one are no inputs.
+        limit: take no more than this many inputs; None takes all.
+        profile: a name in ``PROFILES``.
+        wavelet_bits: overrides the profile's; bits of 256, inclusive.
+        color_threshold: overrides the profile's ``color_reject``; similarity, 0..1.
+        global_threshold: overrides the profile's ``global_reject``; similarity, 0..1.
+        local_threshold: overrides the profile's ``local_accept``; similarity, 0..1.
+        max_group_size_color: distinct contents in one unit of work of stage 2.
+        max_group_size_global: distinct contents in one unit of work of stage 3.
+        max_group_size_local: distinct contents in one unit of work of stage 4.
+        batch_size_color: pairs in one call of stage 2.
+        batch_size_global: images in one batch of stage 3.
+        batch_size_local: pairs in one batch of stage 4.
+        duplicate_relations: relations that make a member a duplicate.
+        max_image_bytes: files larger than this fail as ``too_large``, unread; bytes.
+        max_pixels: images larger than this fail as ``too_large``, undecoded; width times height.
+        max_failure_ratio: share of images that may fail, 0..1, before the exit code is 3.
+        options: what the summary records of the options; holds no secret.
+    """
+
+    inputs: tuple[str, ...]
+    output: str
+    run_id: str
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    limit: int | None = None
+    profile: str = "balanced"
+    wavelet_bits: int | None = None
+    color_threshold: float | None = None
+    global_threshold: float | None = None
+    local_threshold: float | None = None
+    max_group_size_color: int = 2000
+    max_group_size_global: int = 500
+    max_group_size_local: int = 200
+    batch_size_color: int = 4096
+    batch_size_global: int = 32
+    batch_size_local: int = 16
+    duplicate_relations: tuple[str, ...] = DUPLICATE_RELATIONS
+    max_image_bytes: int = 256 * 2**20
+    max_pixels: int = 178_956_970
+    max_failure_ratio: float = 0.05
+    options: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range and unknown names."""
+        if not self.inputs:
+            raise UsageError("no input is given; give one or more with --input")
+        if "" in self.inputs:
+            raise UsageError("an input is empty; give a path or a URI with --input")
+        if self.profile not in PROFILES:
+            names = ", ".join(PROFILES)
+            raise UsageError(f"profile must be one of {names}, not {self.profile!r}")
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if value is not None:
+                _check_range(name, value, low, high)
+        unknown = sorted(set(self.duplicate_relations) - set(RELATIONS))
+        if unknown or not self.duplicate_relations:
+            raise UsageError(
+                "duplicate_relations must name some of "
+                f"{', '.join(RELATIONS)}, not {','.join(unknown)!r}"
+            )
+
+    @property
+    def settings(self) -> ProfileSettings:
+        """The profile's settings with this config's thresholds in their place.
+
+        An override moves the threshold of the same stage that it would otherwise cross: a pair
+        that colour may accept is never one that colour rejects.
+        """
+        base = PROFILES[self.profile]
+        changes: dict[str, Any] = {}
+        if self.wavelet_bits is not None:
+            changes["wavelet_bits"] = self.wavelet_bits
+            changes["wavelet_accept_bits"] = min(base.wavelet_accept_bits, self.wavelet_bits)
+        if self.color_threshold is not None:
+            changes["color_reject"] = self.color_threshold
+            changes["color_accept"] = max(base.color_accept, self.color_threshold)
+        if self.global_threshold is not None:
+            changes["global_reject"] = self.global_threshold
+        if self.local_threshold is not None:
+            changes["local_accept"] = self.local_threshold
+            changes["local_review"] = min(base.local_review, self.local_threshold)
+        return dataclasses.replace(base, **changes)
+
+
+# Option, least and greatest value; integers where the bounds are.
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("limit", 1, 2**62),
+    ("wavelet_bits", 0, KEY_BITS),
+    ("color_threshold", 0.0, 1.0),
+    ("global_threshold", 0.0, 1.0),
+    ("local_threshold", 0.0, 1.0),
+    ("max_group_size_color", 2, 10**6),
+    ("max_group_size_global", 2, 10**6),
+    ("max_group_size_local", 2, 10**6),
+    ("batch_size_color", 1, 10**6),
+    ("batch_size_global", 1, 10**5),
+    ("batch_size_local", 1, 10**5),
+    ("max_image_bytes", 1, 2**40),
+    ("max_pixels", 1, 2**40),
+    ("max_failure_ratio", 0.0, 1.0),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """How to run; nothing here changes a row.
+
+    Attributes:
+        workers: processes of the embedded runner; None is what the machine allows.
+        runner: the Beam runner that the user named; None is the embedded one.
+        dry_run: estimate and write nothing.
+        quiet: show no progress and no summary.
+        verbose: show log lines and tracebacks.
+    """
+
+    workers: int | None = None
+    runner: str | None = None
+    dry_run: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range and combinations that contradict each other."""
+        if self.workers is not None:
+            _check_range("workers", self.workers, 1, 1024)
+            if self.runner is not None:
+                raise UsageError(
+                    f"--workers is for the embedded runner; with --runner={self.runner} give that "
+                    "runner's own options"
+                )
+
+
+def cascade_settings(config: PipelineConfig) -> CascadeSettings:
+    """Return what stages 2 to 4 need of a config."""
+    from transforms.cascade import CascadeSettings
+    from transforms.color import ColorSettings
+
+    settings = config.settings
+    return CascadeSettings(
+        color=ColorSettings(
+            reject_similarity=settings.color_reject,
+            accept_similarity=settings.color_accept,
+            accept_bits=settings.wavelet_accept_bits,
+            min_texture=settings.min_texture,
+            verify=settings.verify,
+        ),
+        global_reject=settings.global_reject,
+        local_accept=settings.local_accept,
+        local_review=settings.local_review,
+        relations=frozenset(config.duplicate_relations),
+        rounds=settings.rounds,
+        limits=decode_limits(config),
+        max_group_size_color=config.max_group_size_color,
+        max_group_size_global=config.max_group_size_global,
+        max_group_size_local=config.max_group_size_local,
+        batch_size_color=config.batch_size_color,
+        batch_size_global=config.batch_size_global,
+        batch_size_local=config.batch_size_local,
+    )
+
+
+def decode_limits(config: PipelineConfig) -> DecodeLimits:
+    """Return what the decoder may spend on one image."""
+    from transforms.imaging.decode import DecodeLimits
+
+    return DecodeLimits(max_image_bytes=config.max_image_bytes, max_pixels=config.max_pixels)
+
+
+def bits_of_similarity(similarity: float) -> int:
+    """Return the greatest distance in bits whose similarity is no less than a threshold.
+
+    Args:
+        similarity: 1 - bits / 256, from 0 to 1.
+    """
+    # A billionth of a bit makes up for decimals that no binary fraction meets: 0.8516 is given
+    # for 38 / 256 by hand, and the similarity of a whole number of bits must pass.
+    return math.floor((1.0 - similarity) * KEY_BITS + 1e-9)
+
+
+def parse(argv: list[str]) -> tuple[PipelineConfig, RunConfig, list[str]]:
+    """Turn a command line into what to run, how to run it, and Beam's own options.
+
+    Args:
+        argv: the arguments after ``beam-dedup run``.
+
+    Returns:
+        The config of the pipeline, that of the run, and the arguments left to Beam, unchanged
+        but for hyphens in option names.
+
+    Raises:
+        UsageError: an option is unknown, out of range, contradicts another or holds a secret.
+    """
+    argv = _normalised(argv)
+    _refuse_secrets(argv)
+    values, beam_args = _parser().parse_known_args(argv)
+    beam_options = _check_beam_args(beam_args)
+    runner = beam_options.get("runner")
+    run = RunConfig(values.workers, runner, values.dry_run, values.quiet, values.verbose)
+    if runner is None and (engine := _ENGINE_OPTIONS & beam_options.keys()):
+        raise UsageError(
+            f"--{min(engine)} is for a runner that you name with --runner; the embedded runner "
+            "takes --workers"
+        )
+    if values.output is None and not values.dry_run:
+        raise UsageError("no output folder is given; give one with --output")
+    config = PipelineConfig(
+        inputs=tuple(values.input or ()),
+        output=values.output or "",
+        run_id=new_run_id(),
+        include=tuple(values.include or ()),
+        exclude=tuple(values.exclude or ()),
+        wavelet_bits=_wavelet_bits(values),
+        duplicate_relations=_relations(values.duplicate_relations),
+        **{name: getattr(values, name) for name in _SAME_NAMES},
+    )
+    recorded = _recorded_options(config, beam_options)
+    return dataclasses.replace(config, options=recorded), run, beam_args
+
+
+_SAME_NAMES = (
+    "limit",
+    "profile",
+    "color_threshold",
+    "global_threshold",
+    "local_threshold",
+    "max_group_size_color",
+    "max_group_size_global",
+    "max_group_size_local",
+    "batch_size_color",
+    "batch_size_global",
+    "batch_size_local",
+    "max_image_bytes",
+    "max_pixels",
+    "max_failure_ratio",
+)
+
+
+def to_argv(
+    inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    options: Mapping[str, Any],
+) -> list[str]:
+    """Return the command line that Python arguments stand for.
+
+    Args:
+        inputs: one input or several.
+        output: the output folder.
+        options: option names with values; True gives a flag, None and False leave it out, a list
+            repeats the option.
+
+    Raises:
+        UsageError: an option has no meaning in Python.
+    """
+    several = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    argv = [f"--input={os.fsdecode(one)}" for one in several]
+    argv.append(f"--output={os.fsdecode(output)}")
+    for name, value in options.items():
+        if name in ("dry_run", "quiet", "verbose"):
+            raise UsageError(f"{name} is an option of the command line alone")
+        if name == "duplicate_relations" and not isinstance(value, str):
+            value = ",".join(value)
+        if value is True:
+            argv.append(f"--{name}")
+        elif isinstance(value, list | tuple):
+            argv += [f"--{name}={one}" for one in value]
+        elif isinstance(value, dict):
+            argv.append(f"--{name}={json.dumps(value)}")
+        elif value is not None and value is not False:
+            argv.append(f"--{name}={value}")
+    return argv
+
+
+def new_run_id() -> str:
+    """Return a name for a run that sorts by time and is unique."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(4)
+
+
+def help_text() -> str:
+    """Return the help of ``beam-dedup run``."""
+    return _parser().format_help()
+
+
+def _normalised(argv: list[str]) -> list[str]:
+    """Return arguments with underscores for hyphens in the names of options."""
+    result: list[str] = []
+    for number, word in enumerate(argv):
+        if word == "--":
+            return result + argv[number:]
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            word = "--" + name.replace("-", "_") + equals + value
+        result.append(word)
+    return result
+
+
+def _refuse_secrets(argv: list[str]) -> None:
+    """Raise if an argument carries a credential; the message never holds its value."""
+    for word in argv:
+        name = word[2:].partition("=")[0] if word.startswith("--") else ""
+        if name in _SECRET_OPTIONS or has_secret(word):
+            option = f"--{name}" if name else "an argument"
+            raise UsageError(
+                f"{one_line(redact(option))} is refused: it holds a secret, which every user of "
+                "this machine and every worker's log could show; give it by the environment or "
+                "use a managed identity"
+            )
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that raises instead of printing its usage and exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(one_line(redact(message)))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="beam-dedup run",
+        usage="%(prog)s --input URI [--input URI ...] --output URI [options] [Beam options]",
+        description="Find which images are copies of which, and write a report of them all. "
+        "No image is changed, moved or deleted.",
+        epilog="Option names may be written with hyphens. Beam's own options (--runner, "
+        "--temp_location, ...) are passed on unchanged; see "
+        "https://beam.apache.org/documentation/runners/. Exit codes: 0 done; 1 failed; 2 refused "
+        "before anything ran; 3 the report is complete, but more images failed than "
+        "--max_failure_ratio allows; 130 interrupted.",
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=98),
+    )
+    _add_input_options(parser)
+    _add_decision_options(parser)
+    _add_work_options(parser)
+    _add_run_options(parser)
+    return parser
+
+
+def _add_input_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("input and output")
+    add = group.add_argument
+    add(
+        "--input",
+        action="append",
+        metavar="URI",
+        help="a folder, glob, image or list file (.txt .csv .json .jsonl .parquet); repeatable",
+    )
+    add("--output", metavar="URI", help="folder of the report; never an input itself")
+    add("--include", action="append", metavar="GLOB", help="take only these names; repeatable")
+    add("--exclude", action="append", metavar="GLOB", help="leave these names out; repeatable")
+    add("--limit", type=_whole, metavar="N", help="take at most N inputs")
+    add(
+        "--max_image_bytes",
+        type=_whole,
+        default=PipelineConfig.max_image_bytes,
+        metavar="BYTES",
+        help="larger files fail as too_large, unread (default: %(default)s)",
+    )
+    add(
+        "--max_pixels",
+        type=_whole,
+        default=PipelineConfig.max_pixels,
+        metavar="PIXELS",
+        help="larger images fail as too_large, undecoded (default: %(default)s)",
+    )
+    add(
+        "--max_failure_ratio",
+        type=_number,
+        default=PipelineConfig.max_failure_ratio,
+        metavar="RATIO",
+        help="share of images, 0 to 1, above which failures give exit code 3 "
+        "(default: %(default)s)",
+    )
+
+
+def _add_decision_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "what is a copy", "A value equal to a threshold passes. Defaults are the profile's."
+    )
+    add = group.add_argument
+    add(
+        "--profile",
+        default=PipelineConfig.profile,
+        metavar="|".join(PROFILES),
+        help="speed against recall (default: %(default)s)",
+    )
+    add(
+        "--wavelet_threshold",
+        type=_number,
+        metavar="SIMILARITY",
+        help="stage 1: least similarity of wavelet keys, 0 to 1 (1 - bits/256)",
+    )
+    add("--wavelet_bits", type=_whole, metavar="BITS", help="the same as a distance, 0 to 256")
+    for stage, what in (
+        ("color", "stage 2: colour similarity below which a pair is rejected"),
+        ("global", "stage 3: similarity of global features below which a pair is rejected"),
+        ("local", "stage 4: score of the local comparison from which a pair is accepted"),
+    ):
+        add(f"--{stage}_threshold", type=_number, metavar="SIMILARITY", help=f"{what}, 0 to 1")
+    add(
+        "--duplicate_relations",
+        metavar="LIST",
+        help="relations that make a duplicate, separated by commas (default: all but similar; "
+        f"known: {', '.join(RELATIONS)})",
+    )
+
+
+def _add_work_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "bounds on work", "They split work; they never skip it and never change a row."
+    )
+    for name, what in (
+        ("max_group_size", "distinct contents in one unit of work"),
+        ("batch_size", "items in one batch"),
+    ):
+        for number, stage in enumerate(("color", "global", "local"), 2):
+            option = f"{name}_{stage}"
+            group.add_argument(
+                f"--{option}",
+                type=_whole,
+                default=getattr(PipelineConfig, option),
+                metavar="N",
+                help=f"stage {number}: {what} (default: %(default)s)",
+            )
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("running").add_argument
+    add(
+        "--workers",
+        type=_whole,
+        metavar="N",
+        help="processes of the embedded runner (default: what CPU affinity, cgroup quota and "
+        "memory allow)",
+    )
+    add(
+        "--dry_run",
+        action="store_true",
+        help="list, sample and estimate hours, bytes and memory; write nothing",
+    )
+    add("-q", "--quiet", action="store_true", help="show neither progress nor the summary")
+    add("-v", "--verbose", action="store_true", help="show log lines and tracebacks")
+
+
+def _check_beam_args(beam_args: list[str]) -> dict[str, Any]:
+    """Return the options that Beam parses from its arguments, without those left at defaults.
+
+    Raises:
+        UsageError: Beam does not know an option, or refuses a value.
+    """
+    from apache_beam.options import pipeline_options
+
+    # The parser class has no public name, and the public methods only warn of what is unknown.
+    class BeamParser(pipeline_options._BeamArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(one_line(redact(f"{message} (an option of Beam)")))
+
+    parser = BeamParser(allow_abbrev=False, add_help=False)
+    for options in pipeline_options.PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)
+    known, unknown = parser.parse_known_args(beam_args)
+    if unknown:
+        names = [*parser._option_string_actions, *_parser()._option_string_actions]
+        raise UsageError(_unknown(unknown[0], names))
+    return {
+        name: value
+        for name, value in vars(known).items()
+        if value != parser.get_default(name) and isinstance(value, str | int | float | list | dict)
+    }
+
+
+def _unknown(word: str, names: list[str]) -> str:
+    option = word.partition("=")[0]
+    if not option.startswith("-"):
+        return f"unexpected argument {one_line(redact(word))!r}; inputs are given with --input"
+    close = difflib.get_close_matches(option, names, n=1)
+    hint = f"; did you mean {close[0]}?" if close else "; see beam-dedup run --help"
+    return f"neither beam-dedup nor Beam has an option {one_line(redact(option))}{hint}"
+
+
+def _wavelet_bits(values: argparse.Namespace) -> int | None:
+    if values.wavelet_threshold is None:
+        bits: int | None = values.wavelet_bits
+        return bits
+    if values.wavelet_bits is not None:
+        raise UsageError("give --wavelet_threshold or --wavelet_bits, not both")
+    _check_range("wavelet_threshold", values.wavelet_threshold, 0.0, 1.0)
+    return bits_of_similarity(values.wavelet_threshold)
+
+
+def _relations(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return DUPLICATE_RELATIONS
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def _recorded_options(config: PipelineConfig, beam_options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options for the summary: effective values, names escaped, no secret."""
+    recorded = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if field.name not in ("options", "run_id")
+    }
+    recorded |= dataclasses.asdict(config.settings)
+    recorded["beam"] = beam_options
+    cleaned: dict[str, Any] = _clean(recorded)
+    return cleaned
+
+
+def _clean(value: Any) -> Any:
+    """Return a value that JSON can hold, without secrets and surrogates."""
+    if isinstance(value, str):
+        return one_line(redact(value))
+    if isinstance(value, dict):
+        return {one_line(str(name)): _clean(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(one) for one in value]
+    return value

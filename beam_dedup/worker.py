@@ -1,0 +1,60 @@
+"""One worker process of the embedded runner: Beam's SDK worker on a lifeline.
+
+Beam starts workers as plain child processes: nothing ends them when the client is killed, and a
+Ctrl-C reaches each of them on its own. So a worker holds the reading end of a FIFO whose only
+writing end is the client's. When that closes, by the client's will or by its death, the worker
+ends at once. Signals of the terminal are left to the client.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+LIFELINE = "BEAM_DEDUP_LIFELINE"  # environment variable: path of the FIFO
+
+
+def hold_lifeline(path: Path) -> None:
+    """End this process as soon as the writing end of a FIFO is closed.
+
+    Leaves a file ``worker-PID`` beside the FIFO, by which the client can end a process that holds
+    the interpreter's lock and so cannot end itself.
+
+    Args:
+        path: the FIFO, as the client made it.
+    """
+    try:
+        (path.parent / f"worker-{os.getpid()}").touch()
+        lifeline = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        # A FIFO without a writer reads as ended; one with a writer has nothing to read yet.
+        if os.read(lifeline, 1) == b"":
+            os._exit(1)
+    except FileNotFoundError:
+        os._exit(1)
+    except BlockingIOError:
+        os.set_blocking(lifeline, True)
+    threading.Thread(target=_wait, args=(lifeline,), name="lifeline", daemon=True).start()
+
+
+def _wait(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os._exit(1)
+
+
+def main() -> None:
+    """Run Beam's SDK worker until the client closes its control connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Log lines go to the client, which decides what is shown; without a handler here, Beam would
+    # set up one of its own that writes to the terminal past the client.
+    logging.getLogger().addHandler(logging.NullHandler())
+    if path := os.environ.get(LIFELINE):
+        hold_lifeline(Path(path))
+    from apache_beam.runners.worker import sdk_worker_main
+
+    sdk_worker_main.main(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""DoFns for tests of runners; in a module of their own, so that worker processes import them."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.options.value_provider import RuntimeValueProvider
+
+from transforms.telemetry import report_progress
+
+
+class WriteFacts(beam.DoFn):
+    """Write what this process knows into a file, and pass the element on."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def process(self, element: int) -> Iterator[tuple[int, int]]:
+        report_progress("fingerprint", 1, 1, flush=True)
+        options = RuntimeValueProvider.runtime_options or {}
+        facts = [os.getpid(), os.environ.get("BEAM_DEDUP_PROGRESS_DIR"), repr(options)]
+        (Path(self._folder) / f"fact-{element}").write_text(json.dumps(facts), encoding="utf-8")
+        yield element % 2, element
+
+
+class Fail(beam.DoFn):
+    """Raise on one element."""
+
+    def process(self, element: int) -> Iterator[tuple[int, int]]:
+        if element == 7:
+            raise OSError(28, "No space left on device", "/x/\x1b[31m")
+        yield element % 2, element
+
+
+class Die(beam.DoFn):
+    """End this process by a signal."""
+
+    def process(self, element: int) -> Iterator[tuple[int, int]]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        yield element % 2, element
+
+
+class Block(beam.DoFn):
+    """Write this process's number into a FIFO, hold it open, and take for ever."""
+
+    def __init__(self, fifo: str) -> None:
+        self._fifo = fifo
+
+    def process(self, element: int) -> Iterator[tuple[int, int]]:
+        held = os.open(self._fifo, os.O_WRONLY)
+        os.write(held, b"%d\n" % os.getpid())
+        threading.Event().wait()
+        yield element % 2, element
+
+
+class Sum(beam.DoFn):
+    """Write the sum of each group into a file, in whichever process."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def process(self, group: tuple[int, Iterable[int]]) -> Iterator[int]:
+        key, values = group
+        (Path(self._folder) / f"sum-{key}").write_text(str(sum(values)), encoding="utf-8")
+        yield key
+
+
+def build(pipeline: beam.Pipeline, step: beam.DoFn, folder: str) -> None:
+    """Apply a pipeline of two stages with a shuffle before each."""
+    _ = (
+        pipeline
+        | "Numbers" >> beam.Create(range(100))
+        | "Spread" >> beam.Reshuffle()
+        | "Step" >> beam.ParDo(step).with_output_types(tuple[int, int])
+        | "Group" >> beam.GroupByKey()
+        | "Sum" >> beam.ParDo(Sum(folder))
+    )

@@ -1,0 +1,353 @@
+"""Options: defaults, ranges, spellings, secrets, and the effect of each on the config."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam_dedup import options
+from beam_dedup.options import PROFILES, PipelineConfig, RunConfig, UsageError, parse
+
+_BASE = ["--input=in", "--output=out"]
+
+
+def _config(*words: str) -> PipelineConfig:
+    return parse([*_BASE, *words])[0]
+
+
+def _run(*words: str) -> RunConfig:
+    return parse([*_BASE, *words])[1]
+
+
+def test_defaults() -> None:
+    config, run, beam_args = parse(_BASE)
+    assert (config.inputs, config.output) == (("in",), "out")
+    assert config.settings == PROFILES["balanced"]
+    assert (config.limit, config.include, config.exclude) == (None, (), ())
+    assert (config.max_failure_ratio, config.max_image_bytes) == (0.05, 256 * 2**20)
+    groups = (config.max_group_size_color, config.max_group_size_global)
+    assert (*groups, config.max_group_size_local) == (2000, 500, 200)
+    batches = (config.batch_size_color, config.batch_size_global, config.batch_size_local)
+    assert batches == (4096, 32, 16)
+    assert "similar" not in config.duplicate_relations
+    assert len(config.duplicate_relations) == 10
+    assert run == RunConfig(None, None, False, False, False)
+    assert beam_args == []
+
+
+@pytest.mark.parametrize(
+    ("word", "name", "value"),
+    [
+        ("--profile=fast", "profile", "fast"),
+        ("--include=*.jpg", "include", ("*.jpg",)),
+        ("--exclude=*.gif", "exclude", ("*.gif",)),
+        ("--limit=7", "limit", 7),
+        ("--max_failure_ratio=0.5", "max_failure_ratio", 0.5),
+        ("--max_image_bytes=1000", "max_image_bytes", 1000),
+        ("--max_pixels=1000", "max_pixels", 1000),
+        ("--wavelet_bits=38", "wavelet_bits", 38),
+        ("--wavelet_threshold=0.85", "wavelet_bits", 38),
+        ("--color_threshold=0.7", "color_threshold", 0.7),
+        ("--global_threshold=0.7", "global_threshold", 0.7),
+        ("--local_threshold=0.7", "local_threshold", 0.7),
+        ("--max_group_size_color=10", "max_group_size_color", 10),
+        ("--max_group_size_global=10", "max_group_size_global", 10),
+        ("--max_group_size_local=10", "max_group_size_local", 10),
+        ("--batch_size_color=10", "batch_size_color", 10),
+        ("--batch_size_global=10", "batch_size_global", 10),
+        ("--batch_size_local=10", "batch_size_local", 10),
+        ("--duplicate_relations=exact, turned", "duplicate_relations", ("exact", "turned")),
+    ],
+)
+def test_each_option_reaches_the_config_and_the_summary(
+    word: str, name: str, value: object
+) -> None:
+    config = _config(word)
+    assert getattr(config, name) == value
+    recorded = config.options.get(name)
+    assert recorded == (list(value) if isinstance(value, tuple) else value)
+    json.dumps(config.options)
+
+
+@pytest.mark.parametrize(
+    ("word", "changes"),
+    [
+        ("--wavelet_bits=5", {"wavelet_bits": 5, "wavelet_accept_bits": 5}),
+        ("--wavelet_bits=50", {"wavelet_bits": 50}),
+        ("--color_threshold=0.1", {"color_reject": 0.1}),
+        ("--color_threshold=1", {"color_reject": 1.0, "color_accept": 1.0}),
+        ("--global_threshold=0.9", {"global_reject": 0.9}),
+        ("--local_threshold=0.9", {"local_accept": 0.9}),
+        ("--local_threshold=0", {"local_accept": 0.0, "local_review": 0.0}),
+    ],
+)
+def test_thresholds_override_the_profile(word: str, changes: dict[str, float]) -> None:
+    for profile, base in PROFILES.items():
+        settings = _config(word, f"--profile={profile}").settings
+        assert settings == dataclasses.replace(base, **changes)
+
+
+def test_cascade_settings_take_every_field() -> None:
+    pytest.importorskip("transforms.imaging.decode")
+    config = _config(
+        "--global_threshold=0.11",
+        "--local_threshold=0.92",
+        "--color_threshold=0.13",
+        "--wavelet_bits=9",
+        "--max_group_size_color=21",
+        "--max_group_size_global=22",
+        "--max_group_size_local=23",
+        "--batch_size_color=24",
+        "--batch_size_global=25",
+        "--batch_size_local=26",
+        "--duplicate_relations=cropped",
+        "--max_pixels=27",
+        "--max_image_bytes=28",
+    )
+    settings = options.cascade_settings(config)
+    assert (settings.global_reject, settings.local_accept) == (0.11, 0.92)
+    assert (settings.color.reject_similarity, settings.color.accept_bits) == (0.13, 9)
+    assert settings.max_group_size_color == 21
+    assert settings.max_group_size_global == 22
+    assert settings.max_group_size_local == 23
+    assert settings.batch_size_color == 24
+    assert settings.batch_size_global == 25
+    assert settings.batch_size_local == 26
+    assert settings.relations == {"cropped"}
+    assert (settings.limits.max_pixels, settings.limits.max_image_bytes) == (27, 28)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "--color_threshold=nan",
+        "--color_threshold=-0.01",
+        "--color_threshold=1.01",
+        "--global_threshold=inf",
+        "--local_threshold=nan",
+        "--wavelet_threshold=nan",
+        "--wavelet_threshold=1.5",
+        "--wavelet_bits=-1",
+        "--wavelet_bits=257",
+        "--wavelet_bits=3.5",
+        "--max_failure_ratio=nan",
+        "--max_failure_ratio=1.01",
+        "--limit=0",
+        "--limit=x",
+        "--workers=0",
+        "--max_image_bytes=0",
+        "--max_pixels=0",
+        "--max_group_size_color=1",
+        "--max_group_size_global=0",
+        "--max_group_size_local=-1",
+        "--batch_size_color=0",
+        "--batch_size_global=0",
+        "--batch_size_local=0",
+        "--profile=best",
+        "--duplicate_relations=same",
+        "--duplicate_relations=",
+    ],
+)
+def test_g7_out_of_range_is_refused_with_name_and_value(word: str) -> None:
+    name, _, value = word[2:].partition("=")
+    with pytest.raises(UsageError) as caught:
+        parse([*_BASE, word])
+    assert name in str(caught.value)
+    assert value.strip("-") in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["0", "1", "0.5"])
+def test_g7_edges_are_accepted(value: str) -> None:
+    for name in ("color", "global", "local"):
+        assert getattr(_config(f"--{name}_threshold={value}"), f"{name}_threshold") == float(value)
+
+
+@given(st.integers(0, 256))
+def test_g7_the_similarity_of_a_whole_number_of_bits_passes(bits: int) -> None:
+    similarity = 1 - bits / 256
+    assert options.bits_of_similarity(similarity) == bits
+    assert options.bits_of_similarity(float(repr(similarity))) == bits
+
+
+@given(st.floats(0, 1))
+def test_bits_keep_the_order_of_similarities(similarity: float) -> None:
+    bits = options.bits_of_similarity(similarity)
+    assert 1 - bits / 256 >= similarity - 1e-9
+    assert bits == 256 or 1 - (bits + 1) / 256 < similarity
+
+
+def test_both_wavelet_options_are_refused() -> None:
+    with pytest.raises(UsageError, match="not both"):
+        parse([*_BASE, "--wavelet_bits=38", "--wavelet_threshold=0.85"])
+
+
+def test_hyphens_and_separate_values_are_the_same() -> None:
+    for words in (
+        ["--max-failure-ratio=0.1", "--batch-size-color", "9", "--dry-run"],
+        ["--max_failure_ratio", "0.1", "--batch_size_color=9", "--dry_run"],
+    ):
+        config, run, _ = parse([*_BASE, *words])
+        assert (config.max_failure_ratio, config.batch_size_color, run.dry_run) == (0.1, 9, True)
+
+
+def test_values_keep_their_hyphens() -> None:
+    config, _, beam_args = parse(
+        ["--input=a-b", "--output", "c-d", "--temp-location=gs://e-f", "--runner=FlinkRunner"]
+    )
+    assert (config.inputs, config.output) == (("a-b",), "c-d")
+    assert beam_args == ["--temp_location=gs://e-f", "--runner=FlinkRunner"]
+
+
+def test_beam_options_pass_through() -> None:
+    words = ["--runner", "FlinkRunner", "--flink_master=localhost:8081", "--parallelism", "4"]
+    config, run, beam_args = parse([*_BASE, *words, "--streaming"])
+    assert beam_args == [*words, "--streaming"]
+    assert run.runner == "FlinkRunner"
+    assert config.options["beam"] == {
+        "runner": "FlinkRunner",
+        "flink_master": "localhost:8081",
+        "parallelism": 4,
+        "streaming": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--flink_mater=x"], r"neither beam-dedup nor Beam has an option --flink_mater.*flink_m"),
+        (["--no_such_thing_zzz"], "neither beam-dedup nor Beam"),
+        (["--profil=fast"], "did you mean --profile"),
+        (["stray"], "inputs are given with --input"),
+        (["--parallelism=many"], "parallelism.*an option of Beam"),
+        (["-x"], "neither"),
+    ],
+)
+def test_unknown_options_are_refused(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse([*_BASE, *words])
+
+
+def test_workers_are_for_the_embedded_runner() -> None:
+    assert _run("--workers=3").workers == 3
+    with pytest.raises(UsageError, match="FlinkRunner"):
+        parse([*_BASE, "--workers=3", "--runner=FlinkRunner"])
+    with pytest.raises(UsageError, match="--workers"):
+        parse([*_BASE, "--direct_num_workers=3"])
+    assert _run("--direct_num_workers=3", "--runner=DirectRunner").runner == "DirectRunner"
+
+
+def test_flags() -> None:
+    assert _run("-q").quiet
+    assert _run("--quiet").quiet
+    assert _run("-v").verbose
+    assert _run("--dry_run").dry_run
+
+
+def test_missing_input_or_output_is_refused() -> None:
+    with pytest.raises(UsageError, match="--input"):
+        parse(["--output=out"])
+    with pytest.raises(UsageError, match="--output"):
+        parse(["--input=in"])
+    with pytest.raises(UsageError, match="input is empty"):
+        parse(["--input=", "--output=out"])
+    assert parse(["--input=in", "--dry_run"])[0].output == ""
+
+
+_KEY = "c2VjcmV0LWtleS12YWx1ZQ=="
+_SECRETS = [
+    [f"--azure_connection_string=DefaultEndpointsProtocol=https;AccountKey={_KEY}"],
+    ["--azure_connection_string", f"AccountName=a;AccountKey={_KEY}"],
+    ["--azure-connection-string", f"x{_KEY}"],
+    [f"--input=https://a.blob.core.windows.net/c/x.jpg?sv=1&sig={_KEY}"],
+    [f"--input=azfs://a/c?sig={_KEY}"],
+    [f"--temp_location=https://user:{_KEY}@host/x"],
+    [f"--s3_secret_access_key={_KEY}"],
+    [f"--job_name=accountkey={_KEY}"],
+    [f"SharedAccessSignature={_KEY}"],
+]
+
+
+@pytest.mark.parametrize("words", _SECRETS)
+def test_x2_secrets_are_refused_and_never_shown(words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse([*_BASE, *words])
+    assert _KEY not in str(caught.value)
+    assert "secret" in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_x2_a_name_that_only_looks_alike_is_taken() -> None:
+    config, _, _ = parse(["--input=design=1", "--output=big_sig=2"])
+    assert (config.inputs, config.output) == (("design=1",), "big_sig=2")
+
+
+def test_x6_messages_hold_no_control_characters() -> None:
+    for word in ("--limit=\x1b[31m", "\x1b[31mname", "--\x1b[31m=2", "--profile=\x1b[31m"):
+        with pytest.raises(UsageError) as caught:
+            parse([*_BASE, word])
+        assert "\x1b" not in str(caught.value)
+
+
+def test_names_that_are_no_utf8_are_recorded_escaped() -> None:
+    config, _, _ = parse(["--input=a\udcff\n", "--output=out"])
+    assert config.inputs == ("a\udcff\n",)
+    assert config.options["inputs"] == ["a\\udcff\\x0a"]
+    json.dumps(config.options).encode()
+
+
+def test_run_ids_differ_and_are_plain() -> None:
+    ids = {options.new_run_id() for _ in range(100)}
+    assert len(ids) == 100
+    assert all(one.replace("-", "").isalnum() for one in ids)
+
+
+def test_python_arguments_become_the_same_config() -> None:
+    argv = options.to_argv(
+        [Path("a b"), "--odd"],
+        Path("out"),
+        {
+            "profile": "fast",
+            "exclude": ["*.gif", "*.tif"],
+            "duplicate_relations": ["exact", "turned"],
+            "max_failure_ratio": 0.2,
+            "limit": None,
+            "streaming": True,
+            "flink_master": "x:1",
+            "runner": "FlinkRunner",
+        },
+    )
+    config, run, beam_args = parse(argv)
+    assert config.inputs == ("a b", "--odd")
+    assert (config.output, config.profile) == ("out", "fast")
+    assert config.exclude == ("*.gif", "*.tif")
+    assert config.duplicate_relations == ("exact", "turned")
+    assert (config.max_failure_ratio, config.limit) == (0.2, None)
+    assert run.runner == "FlinkRunner"
+    assert beam_args == ["--streaming", "--flink_master=x:1", "--runner=FlinkRunner"]
+
+
+@pytest.mark.parametrize("name", ["dry_run", "quiet", "verbose"])
+def test_options_of_the_command_line_alone(name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        options.to_argv("in", "out", {name: True})
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(UsageError, match="color_reject"):
+        dataclasses.replace(PROFILES["fast"], color_reject=float("nan"))
+    with pytest.raises(UsageError, match="wavelet_bits"):
+        dataclasses.replace(PROFILES["fast"], wavelet_bits=257)
+    with pytest.raises(UsageError, match="rounds"):
+        dataclasses.replace(PROFILES["fast"], rounds=0)
+
+
+def test_help_names_every_option_of_ours_and_points_to_beam() -> None:
+    text = options.help_text()
+    for name in vars(parse([*_BASE])[0]):
+        if name not in ("inputs", "run_id", "options"):
+            assert f"--{name}" in text
+    assert "--workers" in text
+    assert "--runner" in text

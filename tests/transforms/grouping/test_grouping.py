@@ -1,0 +1,115 @@
+"""Hamming search, components, units, ranks and relations."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.grouping.components import label_components
+from transforms.grouping.hamming import pairs_within
+from transforms.grouping.rank import RankFacts, deciding_rule, encode_rank
+from transforms.grouping.relations import RELATIONS, whole_image_relation
+from transforms.grouping.units import split_pairs
+
+
+def _keys(count, seed):
+    return np.random.default_rng(seed).integers(0, 256, (count, 8, 32), dtype=np.uint8)
+
+
+def _brute(left, right, radius, same):
+    found = set()
+    for i in range(len(left)):
+        for j in range(i + 1 if same else 0, len(right)):
+            bits = [int(np.unpackbits(left[i, o] ^ right[j]).sum()) for o in range(8)]
+            if min(bits) <= radius:
+                found.add((i, j, min(bits), bits.index(min(bits)) + 1))
+    return found
+
+
+@pytest.mark.parametrize("radius", [0, 60, 110, 256])
+@pytest.mark.parametrize("same", [True, False])
+def test_pairs_within_equals_brute_force(radius, same):
+    left = _keys(70, 1)
+    left[5] = left[3]
+    right = left[:, 0] if same else _keys(40, 2)[:, 0]
+    found = {
+        (int(i), int(j), int(d), int(o))
+        for rows, columns, bits, turns in pairs_within(left, right, radius, same=same)
+        for i, j, d, o in zip(rows, columns, bits, turns, strict=True)
+    }
+    assert found == _brute(left, right, radius, same)
+
+
+def test_components_carry_their_least_id():
+    def ids(*names):
+        return np.array([name.ljust(4).encode() for name in names], "V4")
+
+    found, labels = label_components(ids("b", "d", "x"), ids("c", "b", "y"))
+    names = [name.tobytes().decode().strip() for name in found]
+    assert names == ["b", "c", "d", "x", "y"]
+    assert [names[label] for label in labels] == ["b", "b", "b", "x", "x"]
+
+
+@given(
+    st.integers(2, 40).flatmap(
+        lambda n: st.tuples(
+            st.just(n),
+            st.sets(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=60),
+            st.integers(2, 12),
+        )
+    )
+)
+def test_units_hold_every_pair_once_within_the_bound(case):
+    members, pairs, bound = case
+    units = list(split_pairs([(i, j, (i, j)) for i, j in sorted(pairs)], members, bound))
+    assert sorted(pair for unit in units for pair in unit) == sorted(pairs)
+    assert all(len({m for pair in unit for m in pair}) <= bound for unit in units)
+
+
+def test_units_refuse_a_bound_below_two():
+    with pytest.raises(ValueError, match="at least 2"):
+        list(split_pairs([], 3, 1))
+
+
+def _facts(**changes):
+    facts = RankFacts(
+        1e6, False, False, 90, 0.5, 3, "2020-01-01T00:00:00", 0, 1000, "a", "file:///a"
+    )
+    return facts._replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "rule"),
+    [
+        ({}, {"effective_pixels": 5e5}, "effective_resolution"),
+        ({"lossless": True}, {}, "origin"),
+        ({}, {"lossless": True, "jpeg_origin": True, "jpeg_quality": None}, "origin"),
+        ({"jpeg_quality": 95}, {}, "origin"),
+        ({"sharpness": 0.9}, {}, "sharpness"),
+        ({"exif_fields": 9}, {}, "metadata"),
+        ({"captured": "2019-01-01T00:00:00"}, {}, "capture_date"),
+        ({}, {"captured": None}, "capture_date"),
+        ({}, {"input_index": 1}, "input_order"),
+        ({"size_bytes": 900}, {}, "bytes"),
+        ({}, {"below": "b"}, "path"),
+    ],
+)
+def test_s5_each_rule_decides_in_its_turn(better, worse, rule):
+    first, second = encode_rank(_facts(**better)), encode_rank(_facts(**worse))
+    assert first < second
+    assert deciding_rule(first, second) == rule
+
+
+@pytest.mark.parametrize(
+    ("orientation", "same_size", "recoloured", "relation"),
+    [
+        (1, True, False, "reencoded"),
+        (1, False, False, "resized"),
+        (1, False, True, "recoloured"),
+        (6, False, True, "turned"),
+        (2, True, False, "mirrored"),
+    ],
+)
+def test_whole_image_relation(orientation, same_size, recoloured, relation):
+    assert whole_image_relation(orientation, same_size, recoloured) == relation
+    assert relation in RELATIONS

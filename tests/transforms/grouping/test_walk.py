@@ -1,0 +1,107 @@
+"""The walk and its lazy plan, as properties over random graphs."""
+
+import itertools
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transforms.grouping.walk import Pair, Verified, plan, walk
+
+
+def _accepted(derived: int = 0) -> Verified:
+    return Verified(True, derived)
+
+
+REJECTED = Verified(False, 0)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> tuple[int, dict[Pair, Verified]]:
+    members = draw(st.integers(1, 9))
+    pairs = list(itertools.combinations(range(members), 2))
+    edges = {}
+    for pair in pairs:
+        kind = draw(st.sampled_from(["none", "reject", "accept", "derived", "reverse"]))
+        if kind != "none":
+            derived = {"derived": 1, "reverse": -1}.get(kind, 0)
+            edges[pair] = Verified(kind != "reject", derived)
+    return members, edges
+
+
+@given(graphs())
+def test_g1_groups_are_a_partition_with_one_keeper_each(graph):
+    members, edges = graph
+    kept = walk(members, edges)
+    assert len(kept) == members
+    assert all(kept[keeper] == keeper for keeper in kept)
+
+
+@given(graphs())
+def test_g3_every_duplicate_has_an_accepted_edge_to_its_keeper(graph):
+    members, edges = graph
+    for member, keeper in enumerate(walk(members, edges)):
+        if keeper != member:
+            assert edges[min(member, keeper), max(member, keeper)].accepted
+
+
+def test_g3_a_chain_keeps_the_far_end():
+    assert walk(3, {(0, 1): _accepted(), (1, 2): _accepted()}) == [0, 0, 2]
+
+
+def test_a_crop_goes_behind_the_whole_picture_once():
+    # 0 would be kept, but is a crop of 2; 2 then takes 0, and 1 has no edge to it.
+    edges = {(0, 1): _accepted(), (0, 2): _accepted(derived=1)}
+    assert walk(3, edges) == [2, 1, 2]
+
+
+def test_the_swap_happens_once():
+    # 1 goes before 0, of which it is the whole; that 1 is itself a crop of 2 moves nothing more.
+    edges = {(0, 1): _accepted(1), (1, 2): _accepted(1), (0, 2): REJECTED}
+    assert walk(3, edges) == [1, 1, 1]
+
+
+def _play(members, truth, candidates, rounds):
+    """Answer the plan's questions from the truth; return the edges and how many were asked."""
+    edges: dict[Pair, Verified] = {}
+    for number in range(1, rounds + 1):
+        for i, j, star in plan(members, candidates, edges, last=number == rounds):
+            assert (i, j) not in edges, "asked twice"
+            assert star == ((i, j) not in candidates)
+            edges[i, j] = truth.get((i, j), REJECTED)
+    return edges
+
+
+@settings(max_examples=300)
+@given(graphs(), st.integers(1, 4))
+def test_the_lazy_plan_reaches_the_walk_of_the_whole_graph(graph, rounds):
+    members, truth = graph
+    # Without swaps and with every pair a candidate, nothing that was left out may matter.
+    truth = {pair: Verified(edge.accepted, 0) for pair, edge in truth.items()}
+    candidates = frozenset(itertools.combinations(range(members), 2))
+    asked = _play(members, truth, candidates, rounds)
+    assert walk(members, asked) == walk(members, truth)
+
+
+def test_two_hundred_near_copies_need_one_comparison_each():
+    members = 200
+    candidates = frozenset(itertools.combinations(range(members), 2))
+    truth = dict.fromkeys(candidates, _accepted())
+    edges = _play(members, truth, candidates, 2)
+    assert len(edges) == members - 1
+    assert walk(members, edges) == [0] * members
+
+
+def test_a_pair_of_keeper_and_linked_member_is_compared_never_inferred():
+    # 2 hangs on 1, which 0 takes; nobody proposed (0, 2), so the plan asks for it.
+    candidates = frozenset({(0, 1), (1, 2)})
+    truth = {(0, 1): _accepted(), (1, 2): _accepted(), (0, 2): _accepted()}
+    edges = _play(3, truth, candidates, 3)
+    assert set(edges) == {(0, 1), (0, 2)}
+    assert walk(3, edges) == [0, 0, 0]
+
+
+def test_a_member_that_the_keeper_rejects_is_still_compared_with_the_next():
+    candidates = frozenset({(0, 1), (0, 2), (1, 2)})
+    truth = {(0, 1): REJECTED, (0, 2): REJECTED, (1, 2): _accepted()}
+    edges = _play(3, truth, candidates, 2)
+    assert walk(3, edges) == [0, 1, 1]

@@ -1,0 +1,218 @@
+"""Candidate pairs from wavelet keys, and the components that partition the work.
+
+In: ``Content``. Out: ``Candidate`` pairs within a Hamming radius over the eight orientations. Keys
+travel packed, a block of images an element. Guarantee: the search is exhaustive; how the keys are
+cut into blocks never changes which pairs come out.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.utils.windowed_value import WindowedValue
+from numpy.typing import NDArray
+
+from transforms.grouping.components import label_components
+from transforms.grouping.hamming import KEY_BYTES, ORIENTATIONS, pairs_within
+from transforms.imaging.orientation import inverse_orientation
+from transforms.outputs import in_global_window, several_outputs
+from transforms.records import Candidate, Content, StageStats
+from transforms.telemetry import STATS, MeteredDoFn
+
+STAGE = "wavelet"
+ID_BYTES = 32
+# Two blocks meet in one unit of work: 2,048 keys against 2,048 take about 0.2 s.
+_BLOCK_KEYS = 2048
+# Beyond this, blocks grow instead of their number: each block travels once per other block.
+_MAX_BLOCKS = 12
+_PAIRS_PACKED = 16_384  # 1 MB an element
+
+_KEYED = np.dtype([("id", np.uint8, ID_BYTES), ("keys", np.uint8, (ORIENTATIONS, KEY_BYTES))])
+_PAIR = np.dtype([("a", f"V{ID_BYTES}"), ("b", f"V{ID_BYTES}")])
+
+
+class PackedKeys(NamedTuple):
+    """The keys of one block of contents."""
+
+    block: int
+    keyed: bytes  # [n] of 32 bytes id and uint8 [8, 32] keys
+
+
+class Components(NamedTuple):
+    """The outputs of ``PartitionCandidates``."""
+
+    candidates: beam.PCollection[tuple[bytes, Candidate]]  # keyed by component
+    members: beam.PCollection[tuple[bytes, bytes]]  # content id, component
+
+
+beam.coders.registry.register_coder(PackedKeys, beam.coders.RowCoder)
+
+
+def block_count(contents: int) -> int:
+    """Return into how many blocks that many keys are cut."""
+    return min(max(1, -(-contents // _BLOCK_KEYS)), _MAX_BLOCKS)
+
+
+class _PackDoFn(beam.DoFn):
+    """Gathers a bundle's keys by block and sends each block to the units in which it takes part."""
+
+    def start_bundle(self) -> None:
+        self.packed: dict[int, list[bytes]] = {}
+        self.blocks = 1
+
+    def process(self, content: Content, contents: int) -> None:
+        self.blocks = block_count(contents)
+        block = int.from_bytes(content.content[:8], "big") % self.blocks
+        self.packed.setdefault(block, []).append(content.content + content.wavelet_keys)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for block, parts in sorted(self.packed.items()):
+            packed = PackedKeys(block, b"".join(parts))
+            for other in range(self.blocks):
+                low, high = sorted((block, other))
+                yield in_global_window((low * _MAX_BLOCKS + high, packed))
+
+
+def _unpack(parts: Iterable[PackedKeys], block: int) -> NDArray[np.void]:
+    joined = b"".join(part.keyed for part in parts if part.block == block)
+    # Sorted by id, so that a pair's order never depends on how the keys arrived.
+    keyed = np.frombuffer(joined, _KEYED)
+    ids = np.ascontiguousarray(keyed["id"]).view(f"V{ID_BYTES}").ravel()
+    return keyed[np.argsort(ids)]
+
+
+class _SearchDoFn(MeteredDoFn):
+    stage = STAGE
+
+    def __init__(self, radius_bits: int) -> None:
+        self.radius_bits = radius_bits
+
+    def process(self, unit: tuple[int, Iterable[PackedKeys]]) -> Iterator[Candidate]:
+        low, high = divmod(unit[0], _MAX_BLOCKS)
+        parts = list(unit[1])
+        found: list[Candidate] = []
+        with self.meter.work(0):
+            left = _unpack(parts, low)
+            right = left if low == high else _unpack(parts, high)
+            self.meter.items_in += len(left) if low == high else 0
+            for rows, columns, bits, orientations in pairs_within(
+                left["keys"], right["keys"][:, 0], self.radius_bits, same=low == high
+            ):
+                for row, column, distance, orientation in zip(
+                    rows, columns, bits.tolist(), orientations.tolist(), strict=True
+                ):
+                    found.append(
+                        _candidate(
+                            left["id"][row].tobytes(),
+                            right["id"][column].tobytes(),
+                            distance,
+                            orientation,
+                        )
+                    )
+            self.meter.items_out += len(found)
+        yield from found
+
+
+def _candidate(left: bytes, right: bytes, distance: int, orientation: int) -> Candidate:
+    if left < right:
+        return Candidate(left, right, "wavelet", distance, orientation)
+    return Candidate(right, left, "wavelet", distance, inverse_orientation(orientation))
+
+
+@dataclasses.dataclass(eq=False)
+class ProposeByWavelet(beam.PTransform):
+    """Propose every pair of contents whose wavelet keys are near in some orientation.
+
+    Attributes:
+        radius_bits: Hamming distance, inclusive, 0..256.
+    """
+
+    radius_bits: int
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        if not 0 <= self.radius_bits <= 256:
+            raise ValueError(f"radius_bits must be in 0..256, not {self.radius_bits!r}")
+
+    @several_outputs
+    def expand(
+        self, contents: beam.PCollection[Content]
+    ) -> tuple[beam.PCollection[Candidate], beam.PCollection[StageStats]]:
+        """Turn contents into candidates, and the statistics of the search."""
+        count = contents | "Count contents" >> beam.combiners.Count.Globally()
+        out = (
+            contents
+            | "Pack keys"
+            >> beam.ParDo(_PackDoFn(), beam.pvalue.AsSingleton(count)).with_output_types(
+                tuple[int, PackedKeys]
+            )
+            | "Group blocks" >> beam.GroupByKey()
+            | "Search blocks"
+            >> beam.ParDo(_SearchDoFn(self.radius_bits))
+            .with_output_types(Candidate, stats=StageStats)
+            .with_outputs(STATS, main="candidates")
+        )
+        return out.candidates, out[STATS]
+
+
+class _PackPairsDoFn(beam.DoFn):
+    """Packs the pairs of a bundle into few elements, all under one key."""
+
+    def start_bundle(self) -> None:
+        self.pairs: list[bytes] = []
+
+    def process(self, candidate: Candidate) -> None:
+        self.pairs.append(candidate.a + candidate.b)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for start in range(0, len(self.pairs), _PAIRS_PACKED):
+            yield in_global_window((0, b"".join(self.pairs[start : start + _PAIRS_PACKED])))
+
+
+def _label(packed: tuple[int, Iterable[bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    pairs = np.frombuffer(b"".join(packed[1]), _PAIR)
+    ids, labels = label_components(pairs["a"], pairs["b"])
+    for content, label in zip(ids, labels.tolist(), strict=True):
+        yield content.tobytes(), ids[label].tobytes()
+
+
+def _by_first(candidate: Candidate) -> tuple[bytes, Candidate]:
+    return candidate.a, candidate
+
+
+def _with_component(
+    joined: tuple[bytes, dict[str, Iterable[Any]]],
+) -> Iterator[tuple[bytes, Candidate]]:
+    for component in joined[1]["component"]:
+        for candidate in joined[1]["candidate"]:
+            yield component, candidate
+
+
+@dataclasses.dataclass(eq=False)
+class PartitionCandidates(beam.PTransform):
+    """Label candidates with their connected component, which decides nothing but who works."""
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    @several_outputs
+    def expand(self, candidates: beam.PCollection[Candidate]) -> Components:
+        """Key candidates by component, and name the component of every content in a pair."""
+        members = (
+            candidates
+            | "Pack pairs" >> beam.ParDo(_PackPairsDoFn()).with_output_types(tuple[int, bytes])
+            | "Gather pairs" >> beam.GroupByKey()
+            | "Label" >> beam.FlatMap(_label).with_output_types(tuple[bytes, bytes])
+        )
+        keyed = candidates | "Key by first" >> beam.Map(_by_first).with_output_types(
+            tuple[bytes, Candidate]
+        )
+        labelled = (
+            {"candidate": keyed, "component": members}
+            | "Join components" >> beam.CoGroupByKey()
+            | "Key by component"
+            >> beam.FlatMap(_with_component).with_output_types(tuple[bytes, Candidate])
+        )
+        return Components(labelled, members)

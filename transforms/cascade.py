@@ -1,0 +1,140 @@
+"""Stages 2 to 4 in rounds: from joined candidates to every edge that the walk needs.
+
+Each round compares the pairs that the walk asks for: first those of images that are sure to be
+kept, then what their answers leave open. In: contents and candidates by component. Out: edges by
+component. Guarantee: after the last round no pair that could change a group is uncompared.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import apache_beam as beam
+
+from transforms.color import ColorSettings, CompareColors
+from transforms.imaging.decode import DecodeLimits
+from transforms.outputs import several_outputs
+from transforms.records import Candidate, Content, Edge, StageStats
+from transforms.rounds import ComponentInputs, PlanComparisons
+
+_THUMBNAIL_SIDE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadeSettings:
+    """Thresholds and bounds of stages 2 to 4.
+
+    Attributes:
+        color: what stage 2 decides.
+        global_reject: cosine of global features below which a pair is rejected, 0..1.
+        local_accept: local score from which a pair is accepted, 0..1.
+        local_review: local score from which a pair goes to review, 0..1.
+        relations: the relations that count as duplicates.
+        rounds: how often the walk may ask, at least 1; without verification one is enough.
+        limits: what the decoder may spend on one image.
+        max_group_size_color: distinct contents in one unit of stage 2.
+        max_group_size_global: distinct contents in one unit of stage 3.
+        max_group_size_local: distinct contents held decoded by stage 4.
+        batch_size_color: pairs compared in one call of stage 2.
+        batch_size_global: images in one batch of stage 3's model.
+        batch_size_local: pairs in one batch of stage 4's model.
+    """
+
+    color: ColorSettings
+    global_reject: float
+    local_accept: float
+    local_review: float
+    relations: frozenset[str]
+    rounds: int = 3
+    limits: DecodeLimits = dataclasses.field(default_factory=DecodeLimits)
+    max_group_size_color: int = 2000
+    max_group_size_global: int = 500
+    max_group_size_local: int = 48
+    batch_size_color: int = 4096
+    batch_size_global: int = 32
+    batch_size_local: int = 16
+
+
+class CompareResult(NamedTuple):
+    """The outputs of ``ComparePairs``."""
+
+    edges: list[beam.PCollection[tuple[bytes, Edge]]]  # keyed by component
+    stats: list[beam.PCollection[StageStats]]
+
+
+@dataclasses.dataclass(eq=False)
+class ComparePairs(beam.PTransform):
+    """Run stages 2 to 4 over candidate pairs, in rounds.
+
+    Attributes:
+        settings: thresholds and bounds.
+        candidates: the proposed pairs by component.
+    """
+
+    settings: CascadeSettings
+    candidates: beam.PCollection[tuple[bytes, Candidate]]
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        if self.settings.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, not {self.settings.rounds!r}")
+
+    @several_outputs
+    def expand(self, contents: beam.PCollection[tuple[bytes, Content]]) -> CompareResult:
+        """Turn contents keyed by component into edges."""
+        edges: list[beam.PCollection[tuple[bytes, Edge]]] = []
+        stats: list[beam.PCollection[StageStats]] = []
+        records = None
+        rounds = self.settings.rounds if self.settings.color.verify else 1
+        for number in range(1, rounds + 1):
+            last = number == rounds
+            inputs = ComponentInputs(contents, self.candidates, list(edges))
+            compared, records = self._round(inputs, number, last, records, stats)
+            edges += compared
+        return CompareResult(edges, stats)
+
+    def _round(
+        self,
+        inputs: ComponentInputs,
+        number: int,
+        last: bool,
+        records: beam.PCollection | None,
+        stats: list[beam.PCollection[StageStats]],
+    ) -> tuple[list[beam.PCollection[tuple[bytes, Edge]]], beam.PCollection | None]:
+        settings, name = self.settings, f"Round {number}"
+        planned = inputs.join(f"{name}: ") | f"{name}: plan" >> PlanComparisons(
+            number, last, settings.max_group_size_color
+        )
+        colors = planned.units | f"{name}: colour" >> CompareColors(
+            settings.color, settings.batch_size_color, settings.max_group_size_global
+        )
+        stats += [planned.stats, colors.stats]
+        if not settings.color.verify:
+            return [colors.edges], None
+        # Only here: Beam's inference package imports torch where it is installed.
+        from transforms.features import ReadMembers
+        from transforms.global_features import CompareGlobals, EmbedMembers
+        from transforms.imaging.local import LocalSettings
+        from transforms.local_features import LocalThresholds, VerifyLocals
+        from transforms.models import DescriptorHandler, MatcherHandler
+
+        read = colors.undecided | f"{name}: read" >> ReadMembers(
+            _THUMBNAIL_SIDE, settings.limits, records
+        )
+        embedded = read.fresh | f"{name}: embed" >> EmbedMembers(
+            DescriptorHandler(settings.batch_size_global)
+        )
+        members = (embedded.by_unit, read.reused) | f"{name}: members" >> beam.Flatten()
+        compared = colors.undecided | f"{name}: global" >> CompareGlobals(
+            settings.global_reject, members, settings.max_group_size_local
+        )
+        verified = compared.undecided | f"{name}: local" >> VerifyLocals(
+            MatcherHandler(
+                LocalSettings(), settings.batch_size_local, settings.max_group_size_local
+            ),
+            LocalThresholds(settings.local_accept, settings.local_review, settings.relations),
+        )
+        stats += [read.stats, embedded.stats, compared.stats, verified.stats]
+        fresh = embedded.records
+        if records is not None and not last:
+            fresh = (records, fresh) | f"{name}: records" >> beam.Flatten()
+        return [colors.edges, compared.edges, verified.edges], fresh

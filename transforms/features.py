@@ -1,0 +1,216 @@
+"""The second read: one record for stages 3 and 4 of each content in an undecided pair.
+
+In: undecided ``PairUnit`` elements, and the records of earlier rounds. Out: freshly read members
+with the units that wait for them, and (unit, record) for members that were read before.
+Guarantee: a content is read at most once over all rounds; a failed read becomes a record that says
+so, and its pairs go to review.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import apache_beam as beam
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.imaging.decode import DecodeLimits, decode
+from transforms.imaging.errors import ImageError
+from transforms.imaging.local import extract
+from transforms.outputs import several_outputs
+from transforms.records import Content, MemberRead, MemberRecord, PairUnit, StageStats
+from transforms.storage import StorageError, read_bytes
+from transforms.telemetry import STATS, MeteredDoFn
+
+STAGE = "features"
+# The most a record may weigh on its way through a shuffle (DESIGN.md).
+MAX_RECORD_BYTES = 128 * 1024
+_JPEG_QUALITIES = (90, 75, 50, 25)
+
+
+class ReadMemberRecords(NamedTuple):
+    """The outputs of ``ReadMembers``."""
+
+    fresh: beam.PCollection[MemberRead]
+    reused: beam.PCollection[tuple[str, MemberRecord]]  # keyed by unit
+    stats: beam.PCollection[StageStats]
+
+
+def make_thumbnail(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Reduce RGB pixels so that the longer side is at most ``side``.
+
+    Args:
+        pixels: uint8 [h, w, 3].
+        side: pixels.
+
+    Returns:
+        uint8 [h', w', 3]; the input where it is small enough.
+    """
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return pixels
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def encode_thumbnail(pixels: NDArray[np.uint8], max_bytes: int) -> bytes:
+    """Encode a thumbnail as JPEG, at the best of four qualities that fits.
+
+    Args:
+        pixels: uint8 [h, w, 3] RGB.
+        max_bytes: the bound.
+
+    Returns:
+        JPEG bytes.
+
+    Raises:
+        ImageError: if no quality fits or OpenCV refuses.
+    """
+    flipped = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    for quality in _JPEG_QUALITIES:
+        done, data = cv2.imencode(".jpg", flipped, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        if done and data.size <= max_bytes:
+            return data.tobytes()
+    raise ImageError("other", "the thumbnail does not fit into a record", stage="decode")
+
+
+def decode_thumbnail(data: bytes) -> NDArray[np.uint8]:
+    """Decode what ``encode_thumbnail`` made.
+
+    Args:
+        data: JPEG bytes.
+
+    Returns:
+        uint8 [h, w, 3] RGB.
+    """
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise ValueError("the thumbnail of a record cannot be decoded")
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def member_record(content: Content, data: bytes, side: int, limits: DecodeLimits) -> MemberRecord:
+    """Make the record of one member from its bytes.
+
+    Args:
+        content: whose representative the bytes are.
+        data: all bytes of the representative.
+        side: the longer side of the thumbnail in pixels.
+        limits: what the decoder may spend.
+
+    Returns:
+        The record, without an embedding.
+
+    Raises:
+        ImageError: if the bytes give no pixels within the limits.
+    """
+    shorter = min(content.width, content.height) / max(content.width, content.height, 1)
+    decoded = decode(
+        data,
+        path=content.uri,
+        min_side=max(1, round(side * shorter)),
+        limits=limits,
+        with_hash=False,
+    )
+    pixels = make_thumbnail(decoded.pixels, side)
+    points = extract(pixels).pack()
+    thumbnail = encode_thumbnail(pixels, MAX_RECORD_BYTES - len(points) - 4096)
+    return MemberRecord(content.content, content.uri, thumbnail, points, b"", "", "", "", len(data))
+
+
+def failed_record(content: Content, stage: str, error_type: str, message: str) -> MemberRecord:
+    """Return the record of a member that could not be read."""
+    return MemberRecord(content.content, content.uri, b"", b"", b"", stage, error_type, message, 0)
+
+
+def _requests(unit: PairUnit) -> Iterator[tuple[bytes, tuple[str, Content]]]:
+    for content in unit.contents:
+        # The keys have done their work; without them a request is a third as large.
+        yield content.content, (unit.unit, content._replace(wavelet_keys=b"", color=b""))
+
+
+def _by_content(record: MemberRecord) -> tuple[bytes, MemberRecord]:
+    return record.content, record
+
+
+class _ReadDoFn(MeteredDoFn):
+    stage = STAGE
+
+    def __init__(self, side: int, limits: DecodeLimits) -> None:
+        self.side = side
+        self.limits = limits
+
+    def setup(self) -> None:
+        cv2.setNumThreads(1)
+
+    def process(
+        self, joined: tuple[bytes, dict[str, Iterable[Any]]]
+    ) -> Iterator[
+        MemberRead | beam.pvalue.TaggedOutput[Literal["reused"], tuple[str, MemberRecord]]
+    ]:
+        requests = list(joined[1]["requests"])
+        if not requests:
+            return
+        units = sorted(unit for unit, _ in requests)
+        for record in joined[1].get("records", ()):
+            for unit in units:
+                yield beam.pvalue.TaggedOutput("reused", (unit, record))
+            return
+        yield MemberRead(self._read(requests[0][1]), units)
+
+    def _read(self, content: Content) -> MemberRecord:
+        with self.meter.work():
+            try:
+                data = read_bytes(content.uri, self.limits.max_image_bytes, content.size_bytes)
+                self.meter.bytes_read += len(data)
+                record = member_record(content, data, self.side, self.limits)
+                self.meter.items_out += 1
+            except (StorageError, ImageError) as error:
+                stage = "decode" if isinstance(error, ImageError) else "read"
+                self.meter.failed += 1
+                record = failed_record(content, stage, error.error_type, error.message)
+        return record
+
+
+@dataclasses.dataclass(eq=False)
+class ReadMembers(beam.PTransform):
+    """Read each content that an undecided pair names, once over all rounds.
+
+    Attributes:
+        side: the longer side of the thumbnail in pixels, 1..384.
+        limits: what the decoder may spend on one image.
+        earlier: the records of earlier rounds.
+    """
+
+    side: int = 256
+    limits: DecodeLimits = dataclasses.field(default_factory=DecodeLimits)
+    earlier: beam.PCollection[MemberRecord] | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        if not 1 <= self.side <= 384:
+            raise ValueError(f"side must be in 1..384 pixels, not {self.side!r}")
+
+    @several_outputs
+    def expand(self, units: beam.PCollection[PairUnit]) -> ReadMemberRecords:
+        """Turn undecided units into member records."""
+        tagged = {
+            "requests": units
+            | "Ask for members"
+            >> beam.FlatMap(_requests).with_output_types(tuple[bytes, tuple[str, Content]])
+        }
+        if self.earlier is not None:
+            tagged["records"] = self.earlier | "Key records" >> beam.Map(
+                _by_content
+            ).with_output_types(tuple[bytes, MemberRecord])
+        out = (
+            tagged
+            | "Join requests" >> beam.CoGroupByKey()
+            | "Read members"
+            >> beam.ParDo(_ReadDoFn(self.side, self.limits))
+            .with_output_types(MemberRead, reused=tuple[str, MemberRecord], stats=StageStats)
+            .with_outputs("reused", STATS, main="fresh")
+        )
+        return ReadMemberRecords(out.fresh, out.reused, out[STATS])

@@ -1,0 +1,1 @@
+"""Pure functions on keys, orders and graphs; no Beam in here."""

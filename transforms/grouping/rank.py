@@ -1,0 +1,97 @@
+"""The keep-best order, as bytes that sort the better image first.
+
+The rules and their order follow DESIGN.md (stage 5); each has a fixed width, so that the first
+byte in which two ranks differ names the rule that decided.
+"""
+
+import math
+from typing import NamedTuple
+
+# Rule name and width in bytes, first rule first. The path below the input root and the URI follow.
+_RULES = (
+    ("effective_resolution", 2),
+    ("origin", 1),
+    ("sharpness", 1),
+    ("metadata", 1),
+    ("capture_date", 19),
+    ("input_order", 2),
+    ("bytes", 8),
+)
+_LAST_RULE = "path"
+
+# Quarter octaves of area: two estimates of one picture's resolution differ by less.
+_STEPS_PER_OCTAVE = 4
+_SHARPNESS_STEPS = 16
+_NO_DATE = "9999-99-99T99:99:99"
+# What a lossy origin of unknown strength is worth: about JPEG quality 75, libjpeg's default.
+_UNKNOWN_ORIGIN = 25
+
+
+class RankFacts(NamedTuple):
+    """The facts of one image that the keep-best order looks at."""
+
+    effective_pixels: float  # really resolved pixels of the full image
+    lossless: bool
+    jpeg_origin: bool  # a lossless file whose pixels came from a JPEG
+    jpeg_quality: int | None  # 1..100
+    sharpness: float  # 0..1
+    exif_fields: int
+    captured: str | None  # ISO 8601 local time
+    input_index: int
+    size_bytes: int
+    below: str
+    uri: str
+
+
+def encode_rank(facts: RankFacts) -> bytes:
+    """Return the order-preserving key of an image; the smaller is kept.
+
+    Args:
+        facts: what stage 1 measured.
+
+    Returns:
+        Bytes that compare as the order does and differ for different URIs.
+    """
+    octaves = math.log2(max(facts.effective_pixels, 1.0))
+    if facts.lossless and not facts.jpeg_origin:
+        origin = 0
+    elif facts.jpeg_quality is not None:
+        origin = 101 - min(max(facts.jpeg_quality, 1), 100)
+    else:
+        origin = _UNKNOWN_ORIGIN
+    captured = (facts.captured or _NO_DATE)[:19].ljust(19).encode("ascii", "replace")
+    return b"".join(
+        (
+            (0xFFFF - round(octaves * _STEPS_PER_OCTAVE)).to_bytes(2, "big"),
+            origin.to_bytes(1, "big"),
+            (255 - round(min(max(facts.sharpness, 0.0), 1.0) * _SHARPNESS_STEPS)).to_bytes(
+                1, "big"
+            ),
+            (255 - min(facts.exif_fields, 255)).to_bytes(1, "big"),
+            captured,
+            min(facts.input_index, 0xFFFF).to_bytes(2, "big"),
+            facts.size_bytes.to_bytes(8, "big"),
+            facts.below.encode("utf-8", "surrogateescape"),
+            b"\0",
+            facts.uri.encode("utf-8", "surrogateescape"),
+        )
+    )
+
+
+def deciding_rule(kept: bytes, other: bytes) -> str:
+    """Name the first rule in which two ranks differ.
+
+    Args:
+        kept: a rank of ``encode_rank``.
+        other: another one.
+
+    Returns:
+        ``effective_resolution``, ``origin``, ``sharpness``, ``metadata``, ``capture_date``,
+        ``input_order``, ``bytes`` or ``path``.
+    """
+    start = 0
+    for name, width in _RULES:
+        if kept[start : start + width] != other[start : start + width]:
+            return name
+        start += width
+    return _LAST_RULE

@@ -1,0 +1,241 @@
+"""A compact colour layout of an image, and a comparison that tells casts from hue turns.
+
+The descriptor is a 6x6 grid of area means in YCbCr (ITU-R BT.601, full range), which is linear in
+RGB: a colour cast (a gain per channel) moves the chroma of a cell by a multiple of its luma, a
+change of saturation scales it, and a turn of the hue rotates it. The comparison therefore fits each
+of the two harmless changes and looks at what they leave unexplained.
+"""
+
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from transforms.imaging import orientation as _orientation
+
+__all__ = [
+    "ACCEPT_SIMILARITY",
+    "DESCRIPTOR_BYTES",
+    "GRID_SIDE",
+    "HINT_RECOLOURED",
+    "HINT_SAME_COLOURS",
+    "REJECT_SIMILARITY",
+    "chroma_similarity",
+    "color_descriptor",
+    "compare",
+    "luma_chroma",
+]
+
+GRID_SIDE: Final = 6
+_CELLS: Final = GRID_SIDE * GRID_SIDE
+#: uint8 [3, 36] flattened: luma, Cb + 128, Cr + 128 of the cells row by row.
+DESCRIPTOR_BYTES: Final = 3 * _CELLS
+
+HINT_SAME_COLOURS: Final = 0
+HINT_RECOLOURED: Final = 1
+
+#: At or above, a pair of textured images with a small wavelet distance is a copy.
+ACCEPT_SIMILARITY: Final = 0.9
+#: Below, a pair is no copy.
+REJECT_SIMILARITY: Final = 0.4
+
+# RGB to (Y, Cb, Cr), ITU-R BT.601 full range as in JFIF.
+_YCBCR: Final = np.array(
+    [
+        [0.299, 0.587, 0.114],
+        [-0.168736, -0.331264, 0.5],
+        [0.5, -0.418688, -0.081312],
+    ]
+)
+_PERMUTATIONS: Final = np.stack(
+    [
+        _orientation.cell_permutation(GRID_SIDE, value)
+        for value in (1, *_orientation.ORIENTATIONS)  # row 0 is not used: orientations begin at 1
+    ]
+)
+# A caption or logo may hide 14 % of the area, in cells that it touches only in part too.
+_TRIMMED_CELLS: Final = 9
+_LUMA_NOISE: Final = 3.0  # grey levels: rounding, JPEG
+_CHROMA_NOISE: Final = 3.0  # chroma levels: JPEG 20 quantises chroma by steps of up to 40
+_CAST_LIMIT: Final = 0.2  # chroma moved per luma: gains of 1.2 and 0.82 move Cr by 0.175 Y
+_FLAT_LEVELS: Final = 6.0  # grey levels of contrast below which a layout says nothing
+
+
+def color_descriptor(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the colour layout of an image.
+
+    Args:
+        pixels: uint8 [h, w, 3] RGB, h and w at least 1.
+
+    Returns:
+        uint8 [108]: luma, Cb + 128 and Cr + 128 of a 6x6 grid, row by row.
+    """
+    # Two steps are exact enough and several times faster than one: the first has a small kernel.
+    small = cv2.resize(pixels, (48, 48), interpolation=cv2.INTER_AREA)
+    cells = small.reshape(GRID_SIDE, 8, GRID_SIDE, 8, 3).mean(axis=(1, 3), dtype=np.float64)
+    planes = _YCBCR @ cells.reshape(_CELLS, 3).T
+    planes[1:] += 128.0
+    descriptor: npt.NDArray[np.uint8] = np.clip(np.rint(planes), 0, 255).astype(np.uint8).ravel()
+    return descriptor
+
+
+def luma_chroma(
+    rgb: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.complex128]]:
+    """Return luma, 0..255, and chroma Cb + i Cr, about 0, of colours float64 [n, 3] RGB."""
+    planes = rgb @ _YCBCR.T
+    return planes[:, 0], planes[:, 1] + 1j * planes[:, 2]
+
+
+def chroma_similarity(
+    chroma_a: npt.NDArray[np.complex128],
+    chroma_b: npt.NDArray[np.complex128],
+    luma_a: npt.NDArray[np.float64],
+    luma_b: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Compare the chroma of cells, forgiving grey, saturation and casts but no turn of the hue.
+
+    Two hypotheses are fitted by least squares, and the better one counts. *Saturation*: the weaker
+    chroma is k times the stronger with 0 <= k <= 1. *Cast*: one chroma is k times the other plus c
+    times luma, with 0.7 <= k <= 1.4 and |c| <= 0.2. The similarity is one minus the unexplained
+    share of the energy.
+
+    Args:
+        chroma_a: complex128 [n, m], Cb + i Cr of m cells of n pairs.
+        chroma_b: the same of the other image.
+        luma_a: float64 [n, m], 0..255.
+        luma_b: the same of the other image.
+        weights: float64 [n, m], 0 for cells to leave out.
+
+    Returns:
+        Similarity, float64 [n] in 0..1, and whether the colours were changed, bool [n].
+    """
+    total = np.maximum(weights.sum(axis=1), 1e-9)
+
+    def mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.asarray((weights * values).sum(axis=1) / total, np.float64)
+
+    energy_a, energy_b = mean(np.abs(chroma_a) ** 2), mean(np.abs(chroma_b) ** 2)
+    low, high = np.minimum(energy_a, energy_b), np.maximum(energy_a, energy_b)
+    floor = _CHROMA_NOISE**2
+    cross = mean((chroma_a * np.conj(chroma_b)).real)
+    # Saturation: |low - k high|^2 has its least at k = cross / high.
+    k = np.clip(cross / (high + floor), 0.0, 1.0)
+    left = np.maximum(low - 2 * k * cross + k * k * high - floor, 0.0)
+    saturation = 1.0 - left / (low + floor)
+    # Cast: the chroma of the other minus k times this one, against luma.
+    ratio = np.sqrt((energy_b + floor) / (energy_a + floor))
+    # The gain is shared by both sides, so that exchanging a and b changes nothing.
+    root = np.sqrt(np.clip(ratio, 0.7, 1.0 / 0.7))[:, None]
+    luma = 0.5 * (luma_a + luma_b)
+    change = chroma_b / root - chroma_a * root
+    slope = (weights * luma * change).sum(axis=1) / np.maximum(
+        (weights * luma * luma).sum(axis=1), 1e-9
+    )
+    slope = slope * np.minimum(1.0, _CAST_LIMIT / np.maximum(np.abs(slope), 1e-9))
+    left = np.maximum(mean(np.abs(change - slope[:, None] * luma) ** 2) - floor, 0.0)
+    cast = 1.0 - left / (0.5 * (energy_a + energy_b) + floor)
+    similarity = np.clip(np.maximum(saturation, cast), 0.0, 1.0)
+    moved = mean(np.abs(chroma_b - chroma_a) ** 2)
+    return similarity, moved > 0.02 * high + 2.0 * floor
+
+
+def compare(
+    a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], orientation: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
+    """Compare pairs of descriptors after turning each ``a``.
+
+    Luma is fitted by a gain and an offset over the cells that agree best (27 of 36, so that a
+    caption or logo is left out); chroma by ``chroma_similarity`` over the same cells. The
+    similarity is the lesser of the two.
+
+    Args:
+        a: uint8 [n, 108].
+        b: uint8 [n, 108].
+        orientation: int [n], EXIF orientations 1..8 that turn a into b.
+
+    Returns:
+        Similarity, float64 [n] in 0..1 rounded to 4 decimals, and a hint, uint8 [n]:
+        HINT_SAME_COLOURS or HINT_RECOLOURED (cast, grey, saturation, tone).
+    """
+    cells = _PERMUTATIONS[np.asarray(orientation, np.intp)]
+    planes_a = np.take_along_axis(
+        a.reshape(-1, 3, _CELLS).astype(np.float64), cells[:, None, :], axis=2
+    )
+    planes_b = b.reshape(-1, 3, _CELLS).astype(np.float64)
+    luma_a, luma_b = planes_a[:, 0], planes_b[:, 0]
+    luma, gain, offset, weights = _luma_similarity(luma_a, luma_b)
+    chroma_a = (planes_a[:, 1] - 128.0) + 1j * (planes_a[:, 2] - 128.0)
+    chroma_b = (planes_b[:, 1] - 128.0) + 1j * (planes_b[:, 2] - 128.0)
+    chroma, moved = chroma_similarity(chroma_a, chroma_b, luma_a, luma_b, weights)
+    similarity = np.round(np.clip(np.minimum(luma, chroma), 0.0, 1.0), 4)
+    toned = (np.abs(np.log(np.maximum(gain, 1e-3))) > 0.1) | (np.abs(offset) > 8.0)
+    hint = np.where(moved | toned, HINT_RECOLOURED, HINT_SAME_COLOURS).astype(np.uint8)
+    return similarity, hint
+
+
+def _luma_similarity(
+    luma_a: npt.NDArray[np.float64], luma_b: npt.NDArray[np.float64]
+) -> tuple[
+    npt.NDArray[np.float64],
+    npt.NDArray[np.float64],
+    npt.NDArray[np.float64],
+    npt.NDArray[np.float64],
+]:
+    """Return correlation over the best cells, gain, offset at mid grey, and the cells' weights.
+
+    Where neither layout has contrast, the correlation is void, and the nearness of the mean luma
+    takes its place.
+    """
+    weights = np.ones_like(luma_a)
+    for _ in range(2):
+        _, variance_a, variance_b, mean_a, mean_b = _moments(luma_a, luma_b, weights)
+        # In units of each one's deviation, so that exchanging a and b changes nothing.
+        unit_a = (luma_a - mean_a[:, None]) / np.sqrt(variance_a + _LUMA_NOISE**2)[:, None]
+        unit_b = (luma_b - mean_b[:, None]) / np.sqrt(variance_b + _LUMA_NOISE**2)[:, None]
+        left = np.abs(unit_a - unit_b)
+        # Ties go by position, so the weights are a function of the two descriptors alone.
+        worst = np.argsort(-left, axis=1, kind="stable")[:, :_TRIMMED_CELLS]
+        weights = np.ones_like(luma_a)
+        np.put_along_axis(weights, worst, 0.0, axis=1)
+    covariance, variance_a, variance_b, mean_a, mean_b = _moments(luma_a, luma_b, weights)
+    gain = _gain(covariance, variance_a, variance_b)
+    floor = _LUMA_NOISE**2
+    correlation = (covariance + floor) / np.sqrt((variance_a + floor) * (variance_b + floor))
+    variance = np.sqrt(variance_a * variance_b)
+    trust = variance / (variance + _FLAT_LEVELS**2)
+    near = np.exp(-np.abs(mean_a - mean_b) / 32.0)
+    similarity = np.clip(trust * correlation + (1.0 - trust) * near, 0.0, 1.0)
+    return similarity, gain, mean_b - mean_a, weights
+
+
+def _gain(
+    covariance: npt.NDArray[np.float64],
+    variance_a: npt.NDArray[np.float64],
+    variance_b: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Return the gain as a ratio of deviations, so that exchanging a and b inverts it."""
+    floor = _LUMA_NOISE**2
+    ratio = np.sqrt((variance_b + floor) / (variance_a + floor))
+    return np.asarray(np.where(covariance >= 0, ratio, 0.0), np.float64)
+
+
+def _moments(
+    luma_a: npt.NDArray[np.float64],
+    luma_b: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], ...]:
+    """Return covariance, the two variances and the two means over weighted cells, each [n]."""
+    total = weights.sum(axis=1)
+    mean_a = (weights * luma_a).sum(axis=1) / total
+    mean_b = (weights * luma_b).sum(axis=1) / total
+    da, db = luma_a - mean_a[:, None], luma_b - mean_b[:, None]
+    return (
+        (weights * da * db).sum(axis=1) / total,
+        (weights * da * da).sum(axis=1) / total,
+        (weights * db * db).sum(axis=1) / total,
+        mean_a,
+        mean_b,
+    )

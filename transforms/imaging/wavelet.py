@@ -1,0 +1,195 @@
+"""Wavelet keys: 256 signs of Haar coefficients, in the eight orientations of EXIF.
+
+A key is made from the 64x64 grey thumbnail (``cv2.INTER_AREA``). Its bits, most significant first:
+
+====== ====================================================================================
+bits   meaning: 1 where the coefficient is greater than zero
+====== ====================================================================================
+192    detail of level 3 (8x8 each, row by row): top - bottom, left - right, diagonal
+48     detail of level 4 (4x4 each): top - bottom, left - right, diagonal
+16     approximation of level 4 (4x4): 1 where it is greater than the median of the sixteen
+====== ====================================================================================
+
+The details are those of ``pywt.wavedec2(thumbnail, "haar")`` up to a positive factor, kept here as
+integers so that a coefficient of zero is zero in every orientation. A turn or mirror permutes the
+coefficients and changes signs, so that one set of coefficients gives all eight keys (C. E. Jacobs,
+A. Finkelstein, D. H. Salesin, "Fast multiresolution image querying", SIGGRAPH 1995, uses the signs
+of Haar coefficients as a picture's signature; the choice of levels is measured in docs/DESIGN.md).
+"""
+
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from transforms.imaging import orientation
+
+__all__ = [
+    "KEY_BITS",
+    "KEY_BYTES",
+    "ORIENTATIONS",
+    "THUMBNAIL_SIDE",
+    "grey_thumbnail",
+    "inverse_orientation",
+    "wavelet_keys",
+    "wavelet_keys_batch",
+]
+
+KEY_BITS: Final = 256
+KEY_BYTES: Final = KEY_BITS // 8
+THUMBNAIL_SIDE: Final = 64
+ORIENTATIONS: Final = orientation.ORIENTATIONS
+inverse_orientation = orientation.inverse_orientation
+
+_DETAILS: Final = 240
+# A detail below one grey level between the means of two halves of a block is within what 8-bit
+# rounding, JPEG and sensor noise do to flat areas, so that its sign says nothing.
+_STABLE_GREY_LEVELS: Final = 1.0
+
+
+def _coefficients(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    """Return Haar coefficients as integers.
+
+    Args:
+        thumbnails: uint8 [n, 64, 64].
+
+    Returns:
+        int32 [n, 256]: details of level 3 and 4, then the approximation of level 4, as sums of
+        pixels (16 times 2**level times the normalised coefficient of the 64x64 thumbnail's mean).
+    """
+    n = len(thumbnails)
+    # The sums of 4x4 pixels are the approximation of level 2, all that levels 3 and 4 need.
+    rows = thumbnails.reshape(n, 16, 4, 64).sum(axis=2, dtype=np.int32)
+    level = rows.reshape(n, 16, 16, 4).sum(axis=3, dtype=np.int32)
+    out = np.empty((n, KEY_BITS), np.int32)
+    start = 0
+    for side in (8, 4):
+        top, bottom = level[:, 0::2], level[:, 1::2]
+        low, high = top + bottom, top - bottom
+        level = low[..., 0::2] + low[..., 1::2]
+        size = side * side
+        for detail in (
+            high[..., 0::2] + high[..., 1::2],
+            low[..., 0::2] - low[..., 1::2],
+            high[..., 0::2] - high[..., 1::2],
+        ):
+            out[:, start : start + size] = detail.reshape(n, size)
+            start += size
+    out[:, start:] = level.reshape(n, 16)
+    return out
+
+
+def _orientation_table() -> npt.NDArray[np.intp]:
+    """Return where each bit of each orientation comes from: intp [8, 256] into +/- coefficients.
+
+    Index i < 256 means coefficient i, i + 256 its negative.
+    """
+    table = np.empty((8, KEY_BITS), np.intp)
+    for index, value in enumerate(ORIENTATIONS):
+        start = 0
+        for side in (8, 4):
+            cells = orientation.cell_permutation(side, value)
+            size = side * side
+            swap, flip_y, flip_x = orientation.axes(value)
+            # Detail along y of the turned picture is that along x of the picture if axes swap.
+            vertical, horizontal = (1, 0) if swap else (0, 1)
+            signs = (flip_y, flip_x, flip_y != flip_x)
+            for band, (source, negate) in enumerate(
+                zip((vertical, horizontal, 2), signs, strict=True)
+            ):
+                begin = start + band * size
+                table[index, begin : begin + size] = (
+                    start + source * size + cells + (KEY_BITS if negate else 0)
+                )
+            start += 3 * size
+        table[index, start:] = start + orientation.cell_permutation(4, value)
+    return table
+
+
+_TABLE: Final = _orientation_table()
+
+
+def grey_thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the 64x64 grey thumbnail that a key is made from.
+
+    Args:
+        pixels: uint8 [h, w, 3] RGB or [h, w] grey, h and w at least 1.
+
+    Returns:
+        uint8 [64, 64].
+    """
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
+    small = cv2.resize(grey, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8)
+
+
+def _texture(details: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+    """Return the information of the detail signs as a share of its maximum.
+
+    Signs of details below the noise carry none, and a gradient gives every block the same sign. The
+    measure is the entropy of (+, -) within each of the six bands, over the stable details alone.
+
+    Args:
+        details: int32 [n, 240].
+
+    Returns:
+        float64 [n] in 0..1.
+    """
+    bits = np.zeros(len(details))
+    start = 0
+    for side, pixels in ((8, 32), (4, 128)):
+        size = side * side
+        for _ in range(3):
+            band = details[:, start : start + size]
+            # Two halves of ``pixels`` pixels each: their means differ by detail / pixels.
+            limit = _STABLE_GREY_LEVELS * pixels
+            positive = np.count_nonzero(band >= limit, axis=1)
+            negative = np.count_nonzero(band <= -limit, axis=1)
+            stable = np.maximum(positive + negative, 1)
+            p, q = positive / stable, negative / stable
+            entropy = -(p * np.log2(np.maximum(p, 1e-12)) + q * np.log2(np.maximum(q, 1e-12)))
+            bits += stable * entropy
+            start += size
+    return np.clip(bits / _DETAILS, 0.0, 1.0)
+
+
+def wavelet_keys_batch(
+    thumbnails: npt.NDArray[np.uint8],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+    """Return the keys of many thumbnails.
+
+    Args:
+        thumbnails: uint8 [n, 64, 64], each from ``grey_thumbnail``.
+
+    Returns:
+        Keys, uint8 [n, 8, 32], and textures, float64 [n] in 0..1 rounded to 4 decimals; see
+        ``wavelet_keys``.
+    """
+    n = len(thumbnails)
+    coefficients = _coefficients(thumbnails)
+    signs = np.zeros((n, 2 * KEY_BITS), np.bool_)
+    details = coefficients[:, :_DETAILS]
+    signs[:, :_DETAILS] = details > 0
+    signs[:, KEY_BITS : KEY_BITS + _DETAILS] = details < 0
+    approximation = coefficients[:, _DETAILS:]
+    ordered = np.sort(approximation, axis=1)
+    signs[:, _DETAILS:KEY_BITS] = 2 * approximation > (ordered[:, 7] + ordered[:, 8])[:, None]
+    keys = np.packbits(signs[:, _TABLE], axis=-1)
+    return keys, np.round(_texture(details), 4)
+
+
+def wavelet_keys(pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], float]:
+    """Return the wavelet key of an image in the eight orientations, and its texture.
+
+    Args:
+        pixels: uint8 [h, w, 3] RGB or [h, w] grey, h and w at least 1.
+
+    Returns:
+        Keys, uint8 [8, 32]: row o - 1 is the key of the image after EXIF orientation o is applied
+        to it, so that row 0 is the image as it is. Texture in 0..1: the share of the key's detail
+        bits that carry information; near 0 for flat, near-black and plain gradient pictures, whose
+        keys must not be trusted alone.
+    """
+    keys, texture = wavelet_keys_batch(grey_thumbnail(pixels)[None])
+    return keys[0], float(texture[0])

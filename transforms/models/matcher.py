@@ -1,0 +1,95 @@
+"""The local matcher (points, robust fit, aligned comparison) as a ModelHandler."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from apache_beam.ml.inference.base import ModelHandler, PredictionResult
+from numpy.typing import NDArray
+
+from transforms.features import decode_thumbnail
+from transforms.imaging.local import LocalEvidence, LocalFeatures, LocalSettings, verify
+from transforms.records import LocalPair, MemberRecord
+from transforms.telemetry import Timed
+
+
+class MatchPair:
+    """The model: two members to the evidence of their local comparison."""
+
+    def __init__(self, settings: LocalSettings, held: int) -> None:
+        """Take the settings, and how many decoded members to hold at once."""
+        self.settings = settings
+        self.held = held
+        self._decoded: OrderedDict[bytes, tuple[NDArray[np.uint8], LocalFeatures]] = OrderedDict()
+
+    def __call__(self, pair: LocalPair) -> LocalEvidence | cv2.error:
+        """Return the evidence of one pair, or the error with which OpenCV refused it."""
+        try:
+            return self._verify(pair)
+        except cv2.error as error:
+            return error
+
+    def _verify(self, pair: LocalPair) -> LocalEvidence:
+        thumbnail_a, features_a = self._decode(pair.record_a)
+        thumbnail_b, features_b = self._decode(pair.record_b)
+        return verify(
+            thumbnail_a,
+            features_a,
+            thumbnail_b,
+            features_b,
+            settings=self.settings,
+            orientation_hint=pair.edge.orientation,
+        )
+
+    def _decode(self, record: MemberRecord) -> tuple[NDArray[np.uint8], LocalFeatures]:
+        found = self._decoded.pop(record.content, None)
+        if found is None:
+            found = decode_thumbnail(record.thumbnail), LocalFeatures.unpack(record.points)
+            while len(self._decoded) >= self.held:
+                self._decoded.popitem(last=False)
+        self._decoded[record.content] = found
+        return found
+
+
+class MatcherHandler(ModelHandler[LocalPair, PredictionResult, MatchPair]):
+    """Compares undecided pairs by local features."""
+
+    def __init__(self, settings: LocalSettings, batch_size: int, held: int) -> None:
+        """Take the settings, the largest batch in pairs, and how many members to hold decoded."""
+        if batch_size < 1 or held < 2:
+            raise ValueError(
+                f"batch_size must be at least 1 and held at least 2, not {batch_size!r}, {held!r}"
+            )
+        super().__init__(min_batch_size=batch_size, max_batch_size=batch_size)
+        self.settings = settings
+        self.held = held
+
+    def load_model(self) -> MatchPair:
+        """Return the matcher."""
+        cv2.setNumThreads(1)
+        return MatchPair(self.settings, self.held)
+
+    def run_inference(
+        self,
+        batch: Sequence[LocalPair],
+        model: MatchPair,
+        inference_args: Mapping[str, Any] | None = None,
+    ) -> Iterable[PredictionResult]:
+        """Compare a batch of pairs, each by itself.
+
+        Args:
+            batch: pairs with both records.
+            model: of ``load_model``.
+            inference_args: none are taken.
+
+        Yields:
+            Per pair, as ``Timed``, its evidence or the error.
+        """
+        for pair in batch:
+            yield PredictionResult(pair, Timed.call(model, pair))
+
+    def get_metrics_namespace(self) -> str:
+        """Name the metrics of stage 4."""
+        return "beam_dedup_local"

@@ -1,0 +1,296 @@
+"""The report writer: anyone's rows in, a folder of Parquet files with a manifest out.
+
+In: ``ImageRow``, ``GroupRow`` and ``EdgeRow`` elements with the statistics of the stages. Out: the
+files written. Guarantee: each row stands once in a file that the manifest names, also where
+bundles run twice; rows that do not add up to the listing raise, and no manifest is written.
+"""
+
+import csv
+import dataclasses
+import datetime
+import importlib.metadata
+import io
+import json
+import platform
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.records import (
+    Cap,
+    EdgeRow,
+    GroupRow,
+    ImageRow,
+    ReportFile,
+    StageStats,
+)
+from transforms.reporting.manifest import write_manifest
+from transforms.reporting.schema import TABLES, to_arrow
+from transforms.reporting.store import Store, local_root
+from transforms.reporting.summary import EMPTY, Gathered, Tally, summarise, tally
+
+# A shard's rows are sorted in memory: about 30 MB of Python objects.
+_SHARD_ROWS = 20_000
+_ROW_GROUP_ROWS = 5_000
+_PACKAGES = (
+    "beam-dedup",
+    "apache-beam",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "pi-heif",
+    "pyarrow",
+    "scipy",
+)
+
+
+class ReportInput(NamedTuple):
+    """What a report is written of."""
+
+    images: beam.PCollection[ImageRow]
+    groups: beam.PCollection[GroupRow]
+    edges: beam.PCollection[EdgeRow]
+    stats: beam.PCollection[StageStats]
+    caps: beam.PCollection[Cap]
+    listed: beam.PCollection[int]  # one element: how many rows of images there must be
+
+
+class _Shard(NamedTuple):
+    """A file that was written and what its rows add up to."""
+
+    file: ReportFile
+    counts: list[tuple[str, int]]
+    quality: list[int]
+
+
+beam.coders.registry.register_coder(_Shard, beam.coders.FastPrimitivesCoder)
+
+
+def shard_count(rows: int) -> int:
+    """Return into how many files that many rows go; at least one."""
+    return max(1, -(-rows // _SHARD_ROWS))
+
+
+def shard_path(table: str, run_id: str, number: int) -> str:
+    """Return a shard's path, relative to the output folder."""
+    return f"{table}/{run_id}-{number:05d}.parquet"
+
+
+class _KeyDoFn(beam.DoFn):
+    """Spreads rows over shards by their key columns, so that a row's shard is its own."""
+
+    def __init__(self, columns: tuple[str, ...]) -> None:
+        self.columns = columns
+
+    def process(self, row: Any, rows: int) -> Iterator[tuple[int, Any]]:
+        key = "\0".join(getattr(row, column) for column in self.columns)
+        yield zlib.crc32(key.encode()) % shard_count(rows), row
+
+
+def _numbers(_: object, rows: int) -> Iterator[tuple[int, int]]:
+    for number in range(shard_count(rows)):
+        yield number, 0
+
+
+class _WriteShardDoFn(beam.DoFn):
+    def __init__(self, table: str, output: str, run_id: str) -> None:
+        self.table = TABLES[table]
+        self.output = output
+        self.run_id = run_id
+
+    def process(self, joined: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[_Shard]:
+        number, parts = joined
+        rows = sorted(parts["rows"], key=self._key)
+        store = Store(self.output)
+        path = shard_path(self.table.name, self.run_id, number)
+        total = EMPTY
+        with store.publish(path) as file, pq.ParquetWriter(file, self.table.schema) as writer:
+            for start in range(0, len(rows), _ROW_GROUP_ROWS):
+                part = to_arrow(self.table, rows[start : start + _ROW_GROUP_ROWS])
+                writer.write_table(part)
+                total = total.plus(tally(self.table.name, part))
+        file_entry = store.describe(path, len(rows))
+        yield _Shard(file_entry, sorted(total.counts.items()), total.quality)
+
+    def _key(self, row: Any) -> tuple[str, ...]:
+        return tuple(getattr(row, column) for column in self.table.keys)
+
+
+@dataclasses.dataclass(eq=False)
+class _WriteTable(beam.PTransform):
+    table: str
+    output: str
+    run_id: str
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection[_Shard]:
+        count = beam.pvalue.AsSingleton(rows | "Count" >> beam.combiners.Count.Globally())
+        keyed = rows | "Key by shard" >> beam.ParDo(
+            _KeyDoFn(TABLES[self.table].keys), count
+        ).with_output_types(tuple[int, rows.element_type])
+        numbers = (
+            rows.pipeline
+            | "Start" >> beam.Create([None])
+            | "Number shards" >> beam.FlatMap(_numbers, count).with_output_types(tuple[int, int])
+        )
+        return (
+            {"rows": keyed, "numbers": numbers}
+            | "Gather" >> beam.CoGroupByKey()
+            | "Write"
+            >> beam.ParDo(_WriteShardDoFn(self.table, self.output, self.run_id)).with_output_types(
+                _Shard
+            )
+        )
+
+
+class _Stage(NamedTuple):
+    """The statistics of one stage."""
+
+    name: str
+    parts: list[StageStats]
+
+
+beam.coders.registry.register_coder(_Stage, beam.coders.FastPrimitivesCoder)
+
+
+def _by_stage(part: StageStats) -> tuple[str, StageStats]:
+    return part.stage, part
+
+
+def _stage(grouped: tuple[str, Iterable[StageStats]]) -> _Stage:
+    return _Stage(grouped[0], list(grouped[1]))
+
+
+# A spreadsheet takes cells that start so for formulas (CWE-1236); NUL and line ends hide others.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula; only text is changed."""
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return "'" + value
+    return value
+
+
+def _write_csv(store: Store, path: str, shards: list[ReportFile]) -> ReportFile:
+    columns = TABLES["images"].schema.names
+    rows = 0
+    with store.publish(path) as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        writer = csv.writer(text)
+        writer.writerow(columns)
+        for shard in shards:
+            with store.open(shard.path) as source:
+                for batch in pq.ParquetFile(source).iter_batches(_ROW_GROUP_ROWS):
+                    table = pa.Table.from_batches([batch])
+                    cells = [map(csv_cell, table[name].to_pylist()) for name in columns]
+                    writer.writerows(zip(*cells, strict=True))
+                    rows += len(table)
+        text.detach()  # writes what is left; the store closes the file
+    return store.describe(path, rows)
+
+
+@dataclasses.dataclass
+class _FinishDoFn(beam.DoFn):
+    """Writes what stands for the whole run, the manifest last."""
+
+    output: str
+    run_id: str
+    options: dict[str, Any]
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def process(
+        self,
+        _: object,
+        shards: list[_Shard],
+        stages: list[_Stage],
+        caps: list[Cap],
+        listed: int,
+    ) -> Iterator[ReportFile]:
+        total = EMPTY
+        for shard in shards:
+            total = total.plus(Tally(dict(shard.counts), shard.quality))
+        stats = {stage.name: stage.parts for stage in stages}
+        summary = summarise(
+            self.run_id, Gathered(listed, total, stats, caps), self.options, self.versions
+        )
+        store = Store(self.output)
+        files = sorted(shard.file for shard in shards)
+        images = [file for file in files if file.path.startswith("images/")]
+        files.append(_write_csv(store, "report.csv", images))
+        with store.publish("summary.json") as out:
+            out.write(json.dumps(summary, indent=1, default=str).encode())
+        files.append(store.describe("summary.json", None))
+        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        write_manifest(store, self.run_id, created, summary["counts"], files)
+        yield from files
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that decide rows."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+@dataclasses.dataclass(eq=False)
+class WriteReport(beam.PTransform):
+    """Write a report of anyone's rows.
+
+    Attributes:
+        output: a folder, as a path or a ``file://`` URI.
+        run_id: names the run's files; letters, digits and hyphens.
+        options: what the summary records; must hold no secret.
+
+    Example::
+
+        ReportInput(images, groups, edges, stats, caps, listed) | WriteReport("/tmp/out", "run-1")
+    """
+
+    output: str
+    run_id: str
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        local_root(self.output)
+        if not self.run_id or not self.run_id.replace("-", "").isalnum():
+            raise ValueError(f"run_id must be of letters, digits and hyphens, not {self.run_id!r}")
+
+    def expand(self, rows: ReportInput) -> beam.PCollection[ReportFile]:
+        """Turn rows into files."""
+        shards = [
+            getattr(rows, name) | f"Write {name}" >> _WriteTable(name, self.output, self.run_id)
+            for name in TABLES
+        ]
+        stages = (
+            rows.stats
+            | "Key by stage" >> beam.Map(_by_stage).with_output_types(tuple[str, StageStats])
+            | "Group stages" >> beam.GroupByKey()
+            | "Gather stages" >> beam.Map(_stage).with_output_types(_Stage)
+        )
+        return (
+            rows.images.pipeline
+            | "Start the end" >> beam.Create([None])
+            | "Write summary and manifest"
+            >> beam.ParDo(
+                _FinishDoFn(self.output, self.run_id, self.options, library_versions()),
+                beam.pvalue.AsList(shards | "All shards" >> beam.Flatten()),
+                beam.pvalue.AsList(stages),
+                beam.pvalue.AsList(rows.caps),
+                beam.pvalue.AsSingleton(rows.listed),
+            ).with_output_types(ReportFile)
+        )

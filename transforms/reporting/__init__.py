@@ -1,0 +1,1 @@
+"""What a report is made of: schemas, storage, the summary and the manifest. No Beam in here."""

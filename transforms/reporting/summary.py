@@ -1,0 +1,172 @@
+"""The summary: counts, stages, bytes and quality of a run, added up from rows and statistics."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.records import Cap, StageStats
+
+_BINS = 20  # of the quality scores, equal widths over 0..1
+
+
+class Tally(NamedTuple):
+    """What the rows of some shards add up to."""
+
+    counts: dict[
+        str, int
+    ]  # rows by status and by table; "size_bytes", "reclaimable"
+    quality: list[int]  # images by bin of their quality score
+
+    def plus(self, other: "Tally") -> "Tally":
+        """Add another tally."""
+        counts = Counter(self.counts)
+        counts.update(other.counts)
+        bins = [a + b for a, b in zip(self.quality, other.quality, strict=True)]
+        return Tally(dict(counts), bins)
+
+
+EMPTY = Tally({}, [0] * _BINS)
+
+
+def tally(name: str, table: pa.Table) -> Tally:
+    """Add up one shard.
+
+    Args:
+        name: ``images``, ``groups`` or ``edges``.
+        table: its rows.
+
+    Returns:
+        Its tally.
+    """
+    if name == "groups":
+        reclaimable = pc.sum(table["reclaimable_bytes"]).as_py() or 0
+        return EMPTY._replace(counts={"groups": len(table), "reclaimable": reclaimable})
+    if name == "edges":
+        return EMPTY._replace(counts={"edges": len(table)})
+    bins = [0] * _BINS
+    for score in table["quality_score"].drop_null().to_pylist():
+        bins[min(int(score * _BINS), _BINS - 1)] += 1
+    counts = Counter(table["status"].to_pylist())
+    size = pc.sum(table["size_bytes"]).as_py() or 0
+    return Tally({"images": len(table), "size_bytes": size, **counts}, bins)
+
+
+def stage_summary(stage: str, parts: Iterable[StageStats]) -> dict[str, Any]:
+    """Add up what the bundles of one stage did.
+
+    Args:
+        stage: its name.
+        parts: at least one.
+
+    Returns:
+        The summary's entry: ``seconds`` is from the first start to the last end, ``cpu_seconds``
+        of the threads that worked, ``utilisation`` CPU seconds over wall seconds and workers.
+    """
+    parts = list(parts)
+    seconds = (max(p.ended_us for p in parts) - min(p.started_us for p in parts)) / 1e6
+    cpu = sum(p.cpu_us for p in parts) / 1e6
+    workers = len({p.worker for p in parts})
+    return {
+        "name": stage,
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(cpu, 3),
+        "workers": workers,
+        "utilisation": round(cpu / (seconds * workers), 4) if seconds else 0.0,
+        "items_in": sum(p.items_in for p in parts),
+        "items_out": sum(p.items_out for p in parts),
+        "failed": sum(p.failed for p in parts),
+        "skipped": sum(p.skipped for p in parts),
+        "peak_rss_bytes": max(p.peak_rss_bytes for p in parts),
+    }
+
+
+class Gathered(NamedTuple):
+    """Everything that the summary is made of."""
+
+    listed: int
+    tally: Tally
+    stats: Mapping[str, Sequence[StageStats]]  # by stage
+    caps: Sequence[Cap]
+
+
+def check_counts(gathered: Gathered) -> dict[str, int]:
+    """Return the counts of the summary, if every input has exactly one row.
+
+    Raises:
+        ValueError: if rows were lost or doubled.
+    """
+    counts = {
+        name: gathered.tally.counts.get(name, 0)
+        for name in ("unique", "best", "duplicate", "failed", "groups")
+    }
+    rows = sum(counts[name] for name in ("unique", "best", "duplicate", "failed"))
+    if not gathered.listed == rows == gathered.tally.counts.get("images", 0):
+        raise ValueError(
+            f"{gathered.listed} inputs were listed, but {rows} rows were made: no report is written"
+        )
+    if counts["best"] != counts["groups"]:
+        raise ValueError(
+            f"{counts['groups']} groups have {counts['best']} kept images: no report is written"
+        )
+    return {"listed": gathered.listed, **counts}
+
+
+def summarise(
+    run_id: str, gathered: Gathered, options: Mapping[str, Any], versions: Mapping[str, str]
+) -> dict[str, Any]:
+    """Make the summary.
+
+    Args:
+        run_id: names the run.
+        gathered: what there is to add up.
+        options: of the run, without secrets.
+        versions: of the libraries.
+
+    Returns:
+        The content of ``summary.json``.
+
+    Raises:
+        ValueError: if the rows do not match the listing.
+    """
+    counts = check_counts(gathered)
+    stages = [
+        stage_summary(stage, parts)
+        for stage, parts in sorted(
+            gathered.stats.items(), key=lambda item: min(p.started_us for p in item[1])
+        )
+    ]
+    every = [part for parts in gathered.stats.values() for part in parts]
+    wall = (max(p.ended_us for p in every) - min(p.started_us for p in every)) / 1e6 if every else 0
+    cpu = sum(p.cpu_us for p in every) / 1e6
+    computed = sum(p.items_out for p in gathered.stats.get("features", ()))
+    readable = counts["listed"] - counts["failed"]
+    return {
+        "run_id": run_id,
+        "counts": counts,
+        "stages": stages,
+        "bytes": {
+            "listed": gathered.tally.counts.get("size_bytes", 0),
+            "read_first": sum(p.bytes_read for p in gathered.stats.get("fingerprint", ())),
+            "read_second": sum(p.bytes_read for p in gathered.stats.get("features", ())),
+            "reclaimable": gathered.tally.counts.get("reclaimable", 0),
+        },
+        # Features of stages 3 and 4: made for so many contents, and not needed for the rest.
+        "features": {"computed": computed, "freed": readable - computed},
+        "quality_scores": _quality(gathered.tally.quality),
+        "caps": [cap._asdict() for cap in sorted(gathered.caps)],
+        "images_per_second": round(counts["listed"] / wall, 2) if wall else 0.0,
+        "speed_up": round(cpu / wall, 3) if wall else 0.0,
+        "options": dict(options),
+        "versions": dict(versions),
+    }
+
+
+def _quality(bins: list[int]) -> dict[str, Any]:
+    return {
+        "bin_width": 1 / _BINS,
+        "counts": bins,
+        "images": sum(bins),
+    }

@@ -1,0 +1,164 @@
+"""The rows of ``images``: one for every input.
+
+In: fingerprints, decisions, and failed images. Out: ``ImageRow``. Guarantee: every fingerprint and
+every failed image gives exactly one row.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+
+from transforms.grouping.rank import deciding_rule
+from transforms.records import Decision, FailedImage, Fingerprint, ImageRow
+
+
+def row_of(image: Fingerprint, decision: Decision | None) -> ImageRow:
+    """Return the row of a readable image.
+
+    Args:
+        image: what stage 1 measured.
+        decision: where its content ended; None if it is alone.
+
+    Returns:
+        The row.
+    """
+    ref = image.ref
+    row = ImageRow(
+        uri=ref.uri,
+        path=ref.path,
+        status="unique",
+        group_id=None,
+        group_size=1,
+        best_uri=None,
+        relation=None,
+        decided_by=None,
+        wavelet_distance=None,
+        color_similarity=None,
+        global_similarity=None,
+        local_inliers=None,
+        local_overlap=None,
+        quality_score=image.quality_score,
+        keep_reason=None,
+        width=image.width,
+        height=image.height,
+        format=image.format,
+        size_bytes=ref.size_bytes,
+        sharpness=image.sharpness,
+        contrast=image.contrast,
+        brightness=image.brightness,
+        noise=image.noise,
+        sha256=image.sha256.hex(),
+        pixel_hash=image.pixel_hash.hex(),
+        wavelet_key=image.wavelet_keys[:32].hex(),
+        metadata_hash=None,
+        etag=ref.etag,
+        modified=ref.modified_us,
+        error_stage=None,
+        error_type=None,
+        error_message=None,
+    )
+    if decision is None:
+        return row
+    row = row._replace(
+        error_stage=decision.error_stage,
+        error_type=decision.error_type,
+        error_message=decision.error_message,
+    )
+    if not decision.group_id:
+        return row
+    row = row._replace(
+        group_id=decision.group_id, group_size=decision.group_size, best_uri=decision.best_uri
+    )
+    if ref.uri == decision.best_uri:
+        return row._replace(status="best", keep_reason=decision.keep_reason)
+    if image.pixel_hash == decision.kept:
+        same = image.sha256 == decision.best_sha256 and ref.size_bytes == decision.best_size_bytes
+        return row._replace(
+            status="duplicate",
+            relation="exact" if same else "pixels",
+            decided_by="exact",
+            keep_reason=deciding_rule(decision.best_rank, image.rank),
+        )
+    return row._replace(
+        status="duplicate",
+        relation=decision.relation,
+        decided_by=decision.decided_by,
+        wavelet_distance=decision.wavelet_distance,
+        color_similarity=decision.color_similarity,
+        global_similarity=decision.global_similarity,
+        local_inliers=decision.local_inliers,
+        local_overlap=decision.local_overlap,
+        keep_reason=decision.keep_reason,
+    )
+
+
+def failed_row(image: FailedImage) -> ImageRow:
+    """Return the row of an input that gave no bytes or no pixels."""
+    ref, failure = image.ref, image.failure
+    values: dict[str, Any] = dict.fromkeys(ImageRow._fields)
+    values |= {
+        "uri": ref.uri,
+        "path": ref.path,
+        "status": "failed",
+        "width": image.width,
+        "height": image.height,
+        "format": image.format,
+        "size_bytes": ref.size_bytes,
+        "sha256": image.sha256.hex() if image.sha256 else None,
+        "etag": ref.etag,
+        "modified": ref.modified_us,
+        "error_stage": failure.stage,
+        "error_type": failure.error_type,
+        "error_message": failure.message,
+    }
+    return ImageRow(**values)
+
+
+def _by_hash(image: Fingerprint) -> tuple[bytes, Fingerprint]:
+    return image.pixel_hash, image
+
+
+def _by_content(decision: Decision) -> tuple[bytes, Decision]:
+    return decision.content, decision
+
+
+def _join(joined: tuple[bytes, dict[str, Iterable[Any]]]) -> Iterator[ImageRow]:
+    decision = next(iter(joined[1]["decisions"]), None)
+    for image in joined[1]["images"]:
+        yield row_of(image, decision)
+
+
+@dataclasses.dataclass(eq=False)
+class AssembleRows(beam.PTransform):
+    """Make the row of every input.
+
+    Attributes:
+        decisions: where contents ended.
+        failed: what gave no bytes or no pixels.
+    """
+
+    decisions: beam.PCollection[Decision]
+    failed: beam.PCollection[FailedImage]
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def expand(self, images: beam.PCollection[Fingerprint]) -> beam.PCollection[ImageRow]:
+        """Turn fingerprints, decisions and failures into rows."""
+        keyed = images | "Key images" >> beam.Map(_by_hash).with_output_types(
+            tuple[bytes, Fingerprint]
+        )
+        decisions = self.decisions | "Key decisions" >> beam.Map(_by_content).with_output_types(
+            tuple[bytes, Decision]
+        )
+        read = (
+            {"images": keyed, "decisions": decisions}
+            | "Join decisions" >> beam.CoGroupByKey()
+            | "Make rows" >> beam.FlatMap(_join).with_output_types(ImageRow)
+        )
+        failed = self.failed | "Make failed rows" >> beam.Map(failed_row).with_output_types(
+            ImageRow
+        )
+        return (read, failed) | "Flatten rows" >> beam.Flatten()

@@ -1,0 +1,28 @@
+"""The two errors of the storage layer; everything else that it meets is raised as it is."""
+
+
+class InputError(ValueError):
+    """An input that is refused, or a listing that cannot be whole; the message is one line.
+
+    The command line turns it into exit code 2 when it is met before anything ran.
+    """
+
+
+class StorageError(Exception):
+    """A permanent failure of one object: the element becomes a failed row, the job goes on.
+
+    Transient and unknown faults (``EIO``, ``ENFILE``, ``ESTALE``, …) are never turned into it.
+
+    Args:
+        error_type: one of ``vanished``, ``not_found``, ``forbidden``, ``too_large``, ``other``.
+        message: one line, without control characters, without the name of the object.
+    """
+
+    def __init__(self, error_type: str, message: str) -> None:
+        # Both go to args, so that the error survives pickling between worker processes.
+        super().__init__(error_type, message)
+        self.error_type = error_type
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.error_type}: {self.message}"

@@ -1,0 +1,56 @@
+"""What a listing sees: one element for each name that it comes upon, before names are made one."""
+
+import dataclasses
+import enum
+from typing import NamedTuple, Optional
+
+from transforms.records import ImageRef
+from transforms.storage.patterns import Selection
+from transforms.storage.uris import readable
+
+
+class Kind(enum.IntEnum):
+    """What became of a name; where one URI has several, the smallest counts."""
+
+    FOUND = 0
+    FAILED = 1
+    EXCLUDED = 2  # by --include or --exclude
+    IN_OUTPUT = 3  # a line or a link that leads into the output folder
+
+
+class Sighting(NamedTuple):
+    """One name that a listing came upon."""
+
+    kind: int  # of Kind
+    ref: ImageRef
+    error_type: str  # "" unless the kind is FAILED
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Scope:
+    """What a listing must know of the whole job.
+
+    Args:
+        index: position of the input among all of them.
+        selection: which files are inputs.
+        output_uri: the output folder without a slash at its end, resolved; None if there is none.
+    """
+
+    index: int = 0
+    selection: Selection = dataclasses.field(default_factory=Selection)
+    output_uri: Optional[str] = None
+
+    def in_output(self, uri: str) -> bool:
+        """Tell whether an object is the output folder or lies below it."""
+        return self.output_uri is not None and (uri + "/").startswith(self.output_uri + "/")
+
+    def unseen(self, kind: Kind, uri: str, below: str) -> Sighting:
+        """Return the sighting of a name about whose object nothing more is known."""
+        ref = ImageRef(uri, readable(uri), below, self.index, 0, None, None, "")
+        return Sighting(kind, ref, "", "")
+
+    def failed(self, uri: str, below: str, error_type: str, message: str) -> Sighting:
+        """Return the sighting of a name that is no input because of a fault."""
+        sighting = self.unseen(Kind.FAILED, uri, below)
+        return sighting._replace(error_type=error_type, message=message)

@@ -1,0 +1,156 @@
+"""What a stage did: statistics for the summary, and a side channel for a progress display.
+
+The embedded runner blocks until the job ends and gives no result object before it, so each worker
+process writes its own small file into the folder named by ``BEAM_DEDUP_PROGRESS_DIR``; the client
+polls the folder. Nothing in it ever reaches a row.
+"""
+
+import dataclasses
+import json
+import os
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import apache_beam as beam
+
+from transforms.outputs import in_global_window
+from transforms.records import StageStats
+
+PROGRESS_DIR = "BEAM_DEDUP_PROGRESS_DIR"
+STATS = "stats"  # the tag of the statistics output of every metered DoFn
+_WRITE_EVERY_S = 0.5
+
+_Argument = TypeVar("_Argument")
+
+_lock = threading.Lock()
+_written_at = 0.0
+_done: dict[str, list[int]] = {}
+
+
+def peak_rss_bytes() -> int:
+    """Return the peak resident set of this process in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def report_progress(stage: str, done: int, total: int = 0, *, flush: bool = False) -> None:
+    """Add to this process's counts of a stage, and write them out twice a second at most.
+
+    Args:
+        stage: the stage's name.
+        done: items finished since the last call.
+        total: items that the stage now knows it will get, since the last call.
+        flush: write now.
+    """
+    global _written_at
+    folder = os.environ.get(PROGRESS_DIR)
+    if not folder:
+        return
+    with _lock:
+        counts = _done.setdefault(stage, [0, 0])
+        counts[0] += done
+        counts[1] += total
+        now = time.monotonic()
+        if not flush and now - _written_at < _WRITE_EVERY_S:
+            return
+        _written_at = now
+        path = os.path.join(folder, f"{socket.gethostname()}-{os.getpid()}.json")
+        try:
+            with open(path + ".part", "w", encoding="utf-8") as file:
+                json.dump(_done, file)
+            os.replace(path + ".part", path)
+        except OSError:
+            # The folder goes away when the client ends; progress is never worth a failed bundle.
+            os.environ.pop(PROGRESS_DIR, None)
+
+
+class Timed(NamedTuple):
+    """What a model made of one element, and what that took."""
+
+    value: Any
+    started_us: int  # wall clock, microseconds
+    ended_us: int
+    cpu_us: int  # of this thread
+
+    @classmethod
+    def call(cls, function: Callable[[_Argument], object], argument: _Argument) -> "Timed":
+        """Call a function and time it."""
+        wall, cpu = time.time_ns(), time.thread_time_ns()
+        value = function(argument)
+        spent = time.thread_time_ns() - cpu
+        return cls(value, wall // 1000, time.time_ns() // 1000, spent // 1000)
+
+
+@dataclasses.dataclass
+class StageMeter:
+    """Counts what one bundle of one stage does; see ``MeteredDoFn``."""
+
+    stage: str
+
+    def __post_init__(self) -> None:
+        self.started_us = self.ended_us = 0
+        self.cpu_us = self.items_in = self.items_out = 0
+        self.failed = self.skipped = self.bytes_read = 0
+
+    @contextmanager
+    def work(self, items: int = 1) -> Iterator[None]:
+        """Time a piece of work on ``items`` elements, this thread's CPU only."""
+        wall, cpu = time.time_ns(), time.thread_time_ns()
+        try:
+            yield
+        finally:
+            self.cpu_us += (time.thread_time_ns() - cpu) // 1000
+            self.started_us = self.started_us or wall // 1000
+            self.ended_us = time.time_ns() // 1000
+            self.items_in += items
+            report_progress(self.stage, items)
+
+    def add(self, timed: "Timed") -> None:
+        """Count one element that was worked on elsewhere in this bundle."""
+        self.cpu_us += timed.cpu_us
+        self.started_us = min(self.started_us or timed.started_us, timed.started_us)
+        self.ended_us = max(self.ended_us, timed.ended_us)
+        self.items_in += 1
+        report_progress(self.stage, 1)
+
+    def stats(self) -> StageStats:
+        """Return the counts so far."""
+        return StageStats(
+            self.stage,
+            f"{socket.gethostname()}:{os.getpid()}",
+            self.started_us,
+            self.ended_us,
+            self.cpu_us,
+            self.items_in,
+            self.items_out,
+            self.failed,
+            self.skipped,
+            self.bytes_read,
+            peak_rss_bytes(),
+        )
+
+
+class MeteredDoFn(beam.DoFn):
+    """A DoFn with ``self.meter``, whose statistics go to the output tagged ``STATS``.
+
+    Subclasses call ``super().start_bundle()`` if they override it, and yield from
+    ``super().finish_bundle()``.
+    """
+
+    stage = ""
+
+    def start_bundle(self) -> None:
+        """Begin a new count."""
+        self.meter = StageMeter(self.stage)
+
+    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput[Literal["stats"], StageStats]]:
+        """Emit the bundle's statistics."""
+        if self.meter.items_in:
+            report_progress(self.stage, 0, flush=True)
+            yield beam.pvalue.TaggedOutput(STATS, in_global_window(self.meter.stats()))
