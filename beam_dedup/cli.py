@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import io
 import logging
 import signal
 import sys
@@ -19,7 +20,9 @@ import beam_dedup
 from beam_dedup import job, options, progress
 from beam_dedup.messages import count, duration, one_line, redact, safe_line, shell_command, size
 from beam_dedup.options import UsageError
-from beam_dedup.runners import JobError
+from beam_dedup.runners import Interrupts, JobError
+
+log = logging.getLogger(__name__)
 
 _DONE, _FAILED, _REFUSED, _INTERRUPTED = 0, 1, 2, 130
 
@@ -36,29 +39,38 @@ def main(argv: list[str] | None = None) -> int:
         The exit code.
     """
     argv = sys.argv[1:] if argv is None else argv
-    command, rest = (argv[0], argv[1:]) if argv else ("", [])
-    if command in ("-h", "--help", "help"):
-        print(_help())
-        return _DONE
-    if command == "--version":
-        print(f"beam-dedup {beam_dedup.__version__}")
-        return _DONE
-    if command == "run":
-        with _logging(verbose=not {"-v", "--verbose"}.isdisjoint(rest)):
-            return _guarded(rest)
-    if not command:
-        print(_help(), file=sys.stderr)
-        return _REFUSED
-    close = difflib.get_close_matches(command, _COMMANDS, n=1)
-    hint = f"did you mean {close[0]}?" if close else "see beam-dedup --help"
-    return _error(f"there is no command {redact(one_line(command))!r}; {hint}", _REFUSED)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name must not end the program because the terminal's encoding lacks a letter.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    verbose = not {"-v", "--verbose"}.isdisjoint(argv)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    with _logging(verbose=verbose), Interrupts(signals) as interrupts:
+        try:
+            return _command(argv, interrupts)
+        except UsageError as error:
+            return _error(f"refused: {safe_line(str(error))}", _REFUSED)
+        except JobError as error:
+            return _error(f"failed: {error}; no report was written{_hint(verbose)}", _FAILED)
+        except KeyboardInterrupt:
+            return _error("interrupted; no report was written", _INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever read our output has gone; the report, if any, is written.
+            with contextlib.suppress(OSError):
+                sys.stdout.close()
+            return _FAILED
+        except Exception as error:
+            # What nobody foresaw must still end in one line and a code, with the trace on request.
+            log.info("unexpected error", exc_info=True)
+            cause = safe_line(f"{type(error).__name__}: {error}")
+            return _error(f"failed: {cause}{_hint(verbose)}", _FAILED)
 
 
-def run(argv: list[str]) -> int:
+def run(argv: list[str], interrupts: Interrupts) -> int:
     """Run ``beam-dedup run``.
 
     Args:
         argv: the arguments after ``run``.
+        interrupts: ends the job when a signal comes.
 
     Returns:
         The exit code.
@@ -85,8 +97,8 @@ def run(argv: list[str]) -> int:
         config,
         how,
         beam_args,
+        interrupts,
         display=display,
-        signals=(signal.SIGINT, signal.SIGTERM),
     )
     if not how.quiet:
         print(summary_text(result))
@@ -121,30 +133,25 @@ def summary_text(result: job.Result) -> str:
     return "\n".join(f"{name:<11} {value}" for name, value in lines)
 
 
-def _guarded(argv: list[str]) -> int:
-    """Run, and turn every end into an exit code and at most one line."""
-    try:
-        return run(argv)
-    except UsageError as error:
-        return _error(f"refused: {safe_line(str(error))}", _REFUSED)
-    except JobError as error:
-        return _error(f"failed: {error}; no report was written{_hint(argv)}", _FAILED)
-    except KeyboardInterrupt:
-        return _error("interrupted; no report was written", _INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has gone; the report, if any, is written.
-        with contextlib.suppress(OSError):
-            sys.stdout.close()
-        return _FAILED
-    except Exception as error:
-        # What nobody foresaw must still end in one line and a code, with the trace on request.
-        logging.getLogger(__name__).info("unexpected error", exc_info=True)
-        cause = safe_line(f"{type(error).__name__}: {error}")
-        return _error(f"failed: {cause}{_hint(argv)}", _FAILED)
+def _command(argv: list[str], interrupts: Interrupts) -> int:
+    command = argv[0] if argv else ""
+    if command == "run":
+        return run(argv[1:], interrupts)
+    if command in ("-h", "--help", "help"):
+        print(_help())
+        return _DONE
+    if command == "--version":
+        print(f"beam-dedup {beam_dedup.__version__}")
+        return _DONE
+    if not command:
+        print(_help(), file=sys.stderr)
+        return _REFUSED
+    close = difflib.get_close_matches(command, _COMMANDS, n=1)
+    hint = f"did you mean {close[0]}?" if close else "see beam-dedup --help"
+    raise UsageError(f"there is no command {redact(one_line(command))!r}; {hint}")
 
 
-def _hint(argv: list[str]) -> str:
-    verbose = not {"-v", "--verbose"}.isdisjoint(argv)
+def _hint(verbose: bool) -> str:
     return "" if verbose else "; --verbose shows the traceback"
 
 

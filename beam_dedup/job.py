@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from beam_dedup import options, progress, runners
-from beam_dedup.messages import safe_line
+from beam_dedup.messages import one_line, safe_line
 from beam_dedup.options import PipelineConfig, RunConfig, UsageError
 
 if TYPE_CHECKING:
@@ -114,17 +114,18 @@ def deduplicate(
     """
     argv = options.to_argv(inputs, output, {"profile": profile, **options_})
     config, run, beam_args = options.parse(argv)
-    return run_job(config, run, beam_args, callback=progress)
+    with runners.Interrupts((signal.SIGINT,)) as interrupts:
+        return run_job(config, run, beam_args, interrupts, callback=progress)
 
 
 def run_job(
     config: PipelineConfig,
     run: RunConfig,
     beam_args: list[str],
+    interrupts: runners.Interrupts,
     *,
     display: progress.Display | None = None,
     callback: progress.ProgressCallback | None = None,
-    signals: tuple[signal.Signals, ...] = (signal.SIGINT,),
 ) -> Result:
     """Run a job to its report, or leave nothing of it behind.
 
@@ -132,9 +133,9 @@ def run_job(
         config: what to run.
         run: how to run it.
         beam_args: Beam's own options.
+        interrupts: what turns signals into KeyboardInterrupt; ignores them when this returns.
         display: shows progress; None shows nothing.
         callback: see ``deduplicate``.
-        signals: interrupt the job, if this is the main thread.
 
     Returns:
         The result.
@@ -142,11 +143,11 @@ def run_job(
     Raises:
         UsageError: the inputs, the output or the runner are refused before anything runs.
         JobError: the job failed.
-        KeyboardInterrupt: one of the signals came.
+        KeyboardInterrupt: a signal came.
     """
     started = time.monotonic()
     build = functools.partial(_build, config=config)
-    with runners.Interrupts(signals) as interrupts, _locked(config), _side_channel() as folder:
+    with _locked(config), _side_channel() as folder:
         try:
             with progress.watch(folder, display, callback):
                 beam_result = runners.run(build, run, beam_args, folder)
@@ -190,12 +191,19 @@ def _locked(config: PipelineConfig) -> Iterator[None]:
     from beam_dedup.reports.lock import OutputLock
     from transforms.listing import check_inputs
 
-    lock = OutputLock(config.output, config.run_id)
     try:
         check_inputs(list(config.inputs), config.output, config.include, config.exclude)
-        lock.__enter__()
+        lock = OutputLock(config.output, config.run_id)
     except (ValueError, OSError) as error:
         raise UsageError(safe_line(str(error))) from error
+    try:
+        lock.__enter__()
+    except ValueError as error:
+        raise UsageError(safe_line(str(error))) from error
+    except OSError as error:
+        raise UsageError(
+            f"output {one_line(config.output)!r} cannot be written: {safe_line(str(error))}"
+        ) from error
     try:
         yield
     finally:

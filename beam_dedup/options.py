@@ -98,7 +98,7 @@ PROFILES: Mapping[str, ProfileSettings] = {
     "fast": ProfileSettings(
         wavelet_bits=24,
         wavelet_accept_bits=16,
-        min_texture=0.10,
+        min_texture=0.50,
         color_reject=0.60,
         color_accept=0.90,
         global_reject=0.80,
@@ -110,7 +110,7 @@ PROFILES: Mapping[str, ProfileSettings] = {
     "balanced": ProfileSettings(
         wavelet_bits=60,
         wavelet_accept_bits=12,
-        min_texture=0.10,
+        min_texture=0.68,
         color_reject=0.50,
         color_accept=0.92,
         global_reject=0.50,
@@ -122,7 +122,7 @@ PROFILES: Mapping[str, ProfileSettings] = {
     "thorough": ProfileSettings(
         wavelet_bits=64,
         wavelet_accept_bits=8,
-        min_texture=0.15,
+        min_texture=0.70,
         color_reject=0.40,
         color_accept=0.95,
         global_reject=0.40,
@@ -348,8 +348,6 @@ def parse(argv: list[str]) -> tuple[PipelineConfig, RunConfig, list[str]]:
             f"--{min(engine)} is for a runner that you name with --runner; the embedded runner "
             "takes --workers"
         )
-    if values.output is None and not values.dry_run:
-        raise UsageError("no output folder is given; give one with --output")
     config = PipelineConfig(
         inputs=tuple(values.input or ()),
         output=values.output or "",
@@ -360,6 +358,8 @@ def parse(argv: list[str]) -> tuple[PipelineConfig, RunConfig, list[str]]:
         duplicate_relations=_relations(values.duplicate_relations),
         **{name: getattr(values, name) for name in _SAME_NAMES},
     )
+    if values.output is None and not values.dry_run:
+        raise UsageError("no output folder is given; give one with --output")
     recorded = _recorded_options(config, beam_options)
     return dataclasses.replace(config, options=recorded), run, beam_args
 

@@ -2,7 +2,8 @@
 
 In: ``ImageRow``, ``GroupRow`` and ``EdgeRow`` elements with the statistics of the stages. Out: the
 files written. Guarantee: each row stands once in a file that the manifest names, also where
-bundles run twice; rows that do not add up to the listing raise, and no manifest is written.
+bundles run twice. Failures: rows that do not add up to the listing, and two rows with one key,
+raise, and no manifest is written.
 """
 
 import csv
@@ -10,14 +11,17 @@ import dataclasses
 import datetime
 import importlib.metadata
 import io
+import itertools
 import json
 import platform
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.records import (
@@ -28,14 +32,16 @@ from transforms.records import (
     ReportFile,
     StageStats,
 )
-from transforms.reporting.manifest import write_manifest
+from transforms.reporting.manifest import publish_report
 from transforms.reporting.schema import TABLES, to_arrow
-from transforms.reporting.store import Store, local_root
+from transforms.reporting.store import Drafts, Store, local_root
 from transforms.reporting.summary import EMPTY, Gathered, Tally, summarise, tally
 
 # A shard's rows are sorted in memory: about 30 MB of Python objects.
 _SHARD_ROWS = 20_000
 _ROW_GROUP_ROWS = 5_000
+# It begins file names, which may not be hidden and are limited to 255 bytes with all additions.
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
 _PACKAGES = (
     "beam-dedup",
     "apache-beam",
@@ -105,6 +111,12 @@ class _WriteShardDoFn(beam.DoFn):
     def process(self, joined: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[_Shard]:
         number, parts = joined
         rows = sorted(parts["rows"], key=self._key)
+        for one, other in itertools.pairwise(rows):
+            if self._key(one) == self._key(other):
+                # A row's shard follows from its key, so two of a kind always meet here.
+                raise ValueError(
+                    f"{self.table.name} has two rows {self._key(one)!r}: no report is written"
+                )
         store = Store(self.output)
         path = shard_path(self.table.name, self.run_id, number)
         total = EMPTY
@@ -167,21 +179,32 @@ def _stage(grouped: tuple[str, Iterable[StageStats]]) -> _Stage:
     return _Stage(grouped[0], list(grouped[1]))
 
 
-# A spreadsheet takes cells that start so for formulas (CWE-1236); NUL and line ends hide others.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
+# A spreadsheet takes cells that start so for formulas (CWE-1236), some also after blanks; the last
+# four are the full-width forms of the first four.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_HIDING_STARTS = ("\t", "\r", "\n", "\0")
 
 
 def csv_cell(value: Any) -> Any:
     """Return a cell that no spreadsheet takes for a formula; only text is changed."""
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+    if isinstance(value, str) and (
+        value.startswith(_HIDING_STARTS) or value.lstrip().startswith(_FORMULA_STARTS)
+    ):
         return "'" + value
     return value
 
 
-def _write_csv(store: Store, path: str, shards: list[ReportFile]) -> ReportFile:
+def _csv_column(column: pa.ChunkedArray) -> list[Any]:
+    if pa.types.is_timestamp(column.type):
+        # Arrow has a text for every time; Python's datetime refuses years beyond 9999.
+        column = pc.cast(column, pa.string())
+    return [csv_cell(value) for value in column.to_pylist()]
+
+
+def _write_csv(store: Store, drafts: Drafts, path: str, shards: list[ReportFile]) -> ReportFile:
     columns = TABLES["images"].schema.names
     rows = 0
-    with store.publish(path) as file:
+    with drafts.write(path) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="")
         writer = csv.writer(text)
         writer.writerow(columns)
@@ -189,14 +212,14 @@ def _write_csv(store: Store, path: str, shards: list[ReportFile]) -> ReportFile:
             with store.open(shard.path) as source:
                 for batch in pq.ParquetFile(source).iter_batches(_ROW_GROUP_ROWS):
                     table = pa.Table.from_batches([batch])
-                    cells = [map(csv_cell, table[name].to_pylist()) for name in columns]
+                    cells = [_csv_column(table[name]) for name in columns]
                     writer.writerows(zip(*cells, strict=True))
                     rows += len(table)
         text.detach()  # writes what is left; the store closes the file
-    return store.describe(path, rows)
+    return drafts.describe(path, rows)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class _FinishDoFn(beam.DoFn):
     """Writes what stands for the whole run, the manifest last."""
 
@@ -226,12 +249,13 @@ class _FinishDoFn(beam.DoFn):
         store = Store(self.output)
         files = sorted(shard.file for shard in shards)
         images = [file for file in files if file.path.startswith("images/")]
-        files.append(_write_csv(store, "report.csv", images))
-        with store.publish("summary.json") as out:
-            out.write(json.dumps(summary, indent=1, default=str).encode())
-        files.append(store.describe("summary.json", None))
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        write_manifest(store, self.run_id, created, summary["counts"], files)
+        with store.drafts() as drafts:
+            files.append(_write_csv(store, drafts, "report.csv", images))
+            with drafts.write("summary.json") as out:
+                out.write(json.dumps(summary, indent=1, default=str).encode())
+            files.append(drafts.describe("summary.json", None))
+            publish_report(store, drafts, self.run_id, created, summary["counts"], files)
         yield from files
 
 
@@ -252,7 +276,7 @@ class WriteReport(beam.PTransform):
 
     Attributes:
         output: a folder, as a path or a ``file://`` URI.
-        run_id: names the run's files; letters, digits and hyphens.
+        run_id: names the run's files; ASCII letters, digits and hyphens, new for every run.
         options: what the summary records; must hold no secret.
 
     Example::
@@ -267,13 +291,18 @@ class WriteReport(beam.PTransform):
     def __post_init__(self) -> None:
         super().__init__()
         local_root(self.output)
-        if not self.run_id or not self.run_id.replace("-", "").isalnum():
-            raise ValueError(f"run_id must be of letters, digits and hyphens, not {self.run_id!r}")
+        if not _RUN_ID.fullmatch(self.run_id):
+            raise ValueError(
+                "run_id must be of 1 to 100 ASCII letters, digits and hyphens, a hyphen not first, "
+                f"not {self.run_id!r}"
+            )
 
     def expand(self, rows: ReportInput) -> beam.PCollection[ReportFile]:
         """Turn rows into files."""
+        # Workers may have another working folder, so they get the absolute one.
+        output = str(local_root(self.output))
         shards = [
-            getattr(rows, name) | f"Write {name}" >> _WriteTable(name, self.output, self.run_id)
+            getattr(rows, name) | f"Write {name}" >> _WriteTable(name, output, self.run_id)
             for name in TABLES
         ]
         stages = (
@@ -287,7 +316,7 @@ class WriteReport(beam.PTransform):
             | "Start the end" >> beam.Create([None])
             | "Write summary and manifest"
             >> beam.ParDo(
-                _FinishDoFn(self.output, self.run_id, self.options, library_versions()),
+                _FinishDoFn(output, self.run_id, self.options, library_versions()),
                 beam.pvalue.AsList(shards | "All shards" >> beam.Flatten()),
                 beam.pvalue.AsList(stages),
                 beam.pvalue.AsList(rows.caps),

@@ -23,6 +23,9 @@ def main(argv: list[str]) -> int:
     except (ReportError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    except ValueError as error:  # what was named is no folder at all
+        print(error, file=sys.stderr)
+        return 2
     for problem in problems:
         print(problem.encode("ascii", "backslashreplace").decode())
     if not problems:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from transforms.reporting.schema import TABLES
 from transforms.reporting.store import Store, local_root
 
 _LOCK = ".beam-dedup.lock"
+_PART = r"\.[0-9a-f]{32}\.part"  # how the store names what is being written
 
 
 class OutputBusyError(ValueError):
@@ -46,28 +48,35 @@ class OutputLock:
         return self
 
     def _take(self) -> int | None:
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # A link under this name is refused, or the file that it leads to would be overwritten.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self.path, flags, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 4096).decode("utf-8", "replace").strip()
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(descriptor, 4096).decode("utf-8", "replace")
+                raise OutputBusyError(
+                    f"output {str(self.path.parent)!r} is being written by another run"
+                    f" ({holder or 'unknown'!r}); wait for it or choose another folder"
+                ) from None
+            # Whoever held it before may have removed the file after it was opened here.
+            if not self._is_current(descriptor):
+                os.close(descriptor)
+                return None
+            holder = f"run {self.run_id}, pid {os.getpid()}, host {socket.gethostname()}"
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder.encode(), 0)
+        except BaseException:
             os.close(descriptor)
-            raise OutputBusyError(
-                f"output {str(self.path.parent)!r} is being written by another run"
-                f" ({holder or 'unknown'}); wait for it or choose another folder"
-            ) from None
-        # Whoever held it before may have removed the file after it was opened here.
-        try:
-            current = self.path.stat().st_ino == os.fstat(descriptor).st_ino
-        except FileNotFoundError:
-            current = False
-        if not current:
-            os.close(descriptor)
-            return None
-        os.ftruncate(descriptor, 0)
-        holder = f"run {self.run_id}, pid {os.getpid()}, host {socket.gethostname()}"
-        os.pwrite(descriptor, holder.encode(), 0)
+            raise
         return descriptor
+
+    def _is_current(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(self.path.lstat(), os.fstat(descriptor))
+        except FileNotFoundError:
+            return False
 
     def __exit__(
         self,
@@ -76,14 +85,19 @@ class OutputLock:
         trace: TracebackType | None,
     ) -> None:
         """Give the lock back and remove its file."""
-        if self._descriptor is not None:
-            self.path.unlink(missing_ok=True)
+        if self._descriptor is None:
+            return
+        try:
+            # If someone removed the file, it may be another run's by now.
+            if self._is_current(self._descriptor):
+                self.path.unlink(missing_ok=True)
+        finally:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 def discard_run(output: str, run_id: str) -> None:
-    """Remove the files of a run that ended without a manifest.
+    """Remove the files of a run that ended without a manifest; call it while holding the lock.
 
     Args:
         output: the output folder.
@@ -96,19 +110,21 @@ def discard_run(output: str, run_id: str) -> None:
         manifest = None
     if manifest is not None and manifest["run_id"] == run_id:
         return  # it was published after all
+    shard = rf"{re.escape(run_id)}-\d{{5,}}\.parquet"
     for table in TABLES:
         folder = store.root / table
-        for path in _files_of(folder, run_id):
-            path.unlink(missing_ok=True)
-        if folder.is_dir() and not any(folder.iterdir()):
+        _remove_matching(folder, rf"{shard}|\.{shard}{_PART}")
+        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
             folder.rmdir()
-    for name in ("report.csv", "summary.json"):
-        for path in store.root.glob(f".{name}.*.part"):
-            path.unlink(missing_ok=True)
+    # These do not carry the run's id, but only one run at a time writes here.
+    _remove_matching(store.root, rf"\.(report\.csv|(summary|manifest|metrics)\.json){_PART}")
 
 
-def _files_of(folder: Path, run_id: str) -> list[Path]:
-    return [*folder.glob(f"{run_id}-*.parquet"), *folder.glob(f".{run_id}-*.part")]
+def _remove_matching(folder: Path, pattern: str) -> None:
+    if folder.is_dir():
+        for path in list(folder.iterdir()):
+            if re.fullmatch(pattern, path.name):
+                path.unlink(missing_ok=True)
 
 
 def write_metrics(output: str, metrics: Mapping[str, Any]) -> None:

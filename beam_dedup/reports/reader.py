@@ -14,6 +14,19 @@ from transforms.reporting.manifest import MANIFEST, read_manifest
 from transforms.reporting.schema import TABLES
 from transforms.reporting.store import Store
 
+# Of a duplicate that is no exact copy, these are the edge's.
+_OF_EDGE = (
+    "relation",
+    "decided_by",
+    "wavelet_distance",
+    "color_similarity",
+    "global_similarity",
+    "local_inliers",
+    "local_overlap",
+)
+# Nothing is promised of it, and Python's datetime refuses years that Arrow holds.
+_NOT_CHECKED = ("modified",)
+
 
 class ReportError(ValueError):
     """There is no whole report in the folder."""
@@ -41,10 +54,13 @@ class Report:
 
         Raises:
             ReportError: if there is no manifest, or a file is missing or changed.
+            ValueError: if the output names no folder that can be read.
         """
         store = Store(output)
         try:
             manifest = read_manifest(store)
+        except OSError as error:
+            raise ReportError(f"{MANIFEST} in {str(store.root)!r}: {error.strerror}") from error
         except ValueError as error:
             raise ReportError(str(error)) from error
         if manifest is None:
@@ -63,6 +79,8 @@ class Report:
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
         """The content of ``summary.json``."""
+        if not self._entries("summary.json"):
+            raise ReportError("the manifest names no summary.json")
         with self.store.open("summary.json") as file:
             summary: dict[str, Any] = json.load(file)
         return summary
@@ -85,24 +103,35 @@ class Report:
     def failures(self) -> dict[str, int]:
         """Count failed inputs by ``error_type``, most frequent first."""
         found: Counter[str] = Counter()
-        for path in self._paths("images"):
-            with self.store.open(path) as file:
-                part = pq.read_table(file, columns=["status", "error_type"])
+        for entry in self._entries("images/"):
+            part = self._part("images", entry["path"], ["status", "error_type"])
             for status, kind in zip(*(c.to_pylist() for c in part.columns), strict=True):
                 if status == "failed":
                     found[kind] += 1
-        return dict(found.most_common())
+        # Equal counts by name, so that the same report always reads the same.
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0] or "")))
 
-    def _paths(self, table: str) -> list[str]:
-        paths = [entry["path"] for entry in self.manifest["files"]]
-        return sorted(path for path in paths if path.startswith(f"{table}/"))
+    def _entries(self, start: str) -> list[dict[str, Any]]:
+        """Return the manifest's entries of paths that start so, by path."""
+        entries = [e for e in self.manifest["files"] if e["path"].startswith(start)]
+        return sorted(entries, key=lambda entry: str(entry["path"]))
 
     def _table(self, name: str) -> pa.Table:
-        parts = []
-        for path in self._paths(name):
-            with self.store.open(path) as file:
-                parts.append(pq.read_table(file, schema=TABLES[name].schema))
+        names = TABLES[name].schema.names
+        parts = [self._part(name, entry["path"], names) for entry in self._entries(f"{name}/")]
         return pa.concat_tables(parts) if parts else TABLES[name].schema.empty_table()
+
+    def _part(self, name: str, path: str, columns: list[str]) -> pa.Table:
+        schema = pa.schema([TABLES[name].schema.field(column) for column in columns])
+        try:
+            with self.store.open(path) as file:
+                part = pq.ParquetFile(file).read(columns=columns)
+            # More columns may have been added since; those of the contract must be there.
+            return part.select(columns).cast(schema)
+        except OSError as error:
+            raise ReportError(f"{path!r} cannot be read: {error}") from error
+        except (pa.ArrowException, KeyError) as error:
+            raise ReportError(f"{path!r} is no table of {name}: {error}") from error
 
     def verify_files(self) -> list[str]:
         """Compare the files with the manifest; return what is wrong, a line each."""
@@ -125,35 +154,61 @@ class Report:
         Returns:
             What is wrong, a line each; empty for a sound report.
         """
-        rows = self.images.to_pylist()
+        problems = self.verify_files()
+        if problems:
+            return problems  # what such files say proves nothing
+        try:
+            rows, groups, edges = (
+                table.select([n for n in table.column_names if n not in _NOT_CHECKED]).to_pylist()
+                for table in (self.images, self.groups, self.edges)
+            )
+            summary = self.summary["counts"]
+        except (ReportError, json.JSONDecodeError, KeyError, TypeError) as error:
+            return [f"the report cannot be read: {error}"]
+        if summary != self.manifest["counts"]:
+            problems.append("summary.json and the manifest have different counts")
         return [
-            *self.verify_files(),
+            *problems,
             *self._check_row_counts(),
-            *_check_statuses(rows, self.manifest["counts"]),
-            *_check_groups(rows, self.groups.to_pylist()),
-            *_check_evidence(rows, self.edges.to_pylist()),
+            *_check_statuses(rows, len(groups), self.manifest["counts"]),
+            *_check_groups(rows, groups),
+            *_check_edges(rows, edges),
+            *_check_evidence(rows, edges),
         ]
 
     def _check_row_counts(self) -> list[str]:
         problems = []
         for name in TABLES:
-            named = sum(e["rows"] for e in self.manifest["files"] if e["path"].startswith(name))
+            named = sum(entry["rows"] or 0 for entry in self._entries(f"{name}/"))
             found = len(getattr(self, name))
-            if named != found:
+            if not self._entries(f"{name}/"):
+                problems.append(f"the manifest names no file of {name}")
+            elif named != found:
                 problems.append(f"{name} has {found} rows, the manifest says {named}")
+        flat = [entry["rows"] for entry in self._entries("report.csv")]
+        if flat != [len(self.images)]:
+            problems.append(f"report.csv has {flat} rows, images has {len(self.images)}")
         return problems
 
 
-def _check_statuses(rows: list[dict[str, Any]], counts: dict[str, int]) -> list[str]:
+def _check_statuses(rows: list[dict[str, Any]], groups: int, counts: dict[str, int]) -> list[str]:
     problems = []
     found = Counter(row["status"] for row in rows)
     for status in ("unique", "best", "duplicate", "failed"):
         if found[status] != counts[status]:
             problems.append(f"{found[status]} rows are {status}, the counts say {counts[status]}")
+    if groups != counts["groups"]:
+        problems.append(f"{groups} groups, the counts say {counts['groups']}")
     if len(rows) != counts["listed"]:
         problems.append(f"{len(rows)} rows, {counts['listed']} inputs listed")
-    if len({row["uri"] for row in rows}) != len(rows):
-        problems.append("a URI has more than one row")
+    for status in sorted(set(map(str, found)) - {"unique", "best", "duplicate", "failed"}):
+        problems.append(f"no row may have the status {status!r}")
+    for uri, times in Counter(row["uri"] for row in rows).items():
+        if times > 1:
+            problems.append(f"{uri} has {times} rows")
+    for row in rows:
+        if row["status"] == "failed" and None in (row["error_stage"], row["error_type"]):
+            problems.append(f"{row['uri']} is failed without an error")
     return problems
 
 
@@ -165,50 +220,90 @@ def _check_groups(rows: list[dict[str, Any]], groups: list[dict[str, Any]]) -> l
             members[row["group_id"]].append(row)
         elif row["group_id"] is not None or row["best_uri"] is not None:
             problems.append(f"{row['uri']} is {row['status']} and names a group")
+        if row["status"] != "duplicate" and (row["relation"] or row["decided_by"]):
+            problems.append(f"{row['uri']} is {row['status']} and has a relation")
     table = {group["group_id"]: group for group in groups}
     if len(table) != len(groups) or set(table) != set(members):
         problems.append("the groups table and the rows name different groups")
     for name, group in members.items():
         best = [row for row in group if row["status"] == "best"]
-        if len(best) != 1 or best[0]["best_uri"] != best[0]["uri"] or len(group) < 2:
+        if len(best) != 1 or len(group) < 2:
             problems.append(f"group {name} has {len(best)} kept images and {len(group)} rows")
-            continue
-        expected = hashlib.sha256(best[0]["sha256"].encode()).hexdigest()[:16]
-        sizes = {row["group_size"] for row in group}
-        named = table.get(name, {})
-        if (
-            name != f"g{expected}"
-            or sizes != {len(group)}
-            or {row["best_uri"] for row in group} != {best[0]["uri"]}
-            or (named.get("size"), named.get("best_uri")) != (len(group), best[0]["uri"])
-        ):
+        elif not _is_consistent(group, best[0], table.get(name, {})):
             problems.append(f"group {name} contradicts itself")
     return problems
 
 
-def _check_evidence(rows: list[dict[str, Any]], edges: list[dict[str, Any]]) -> list[str]:
+def _is_consistent(
+    group: list[dict[str, Any]], best: dict[str, Any], named: dict[str, Any]
+) -> bool:
+    expected = "g" + hashlib.sha256(str(best["sha256"]).encode()).hexdigest()[:16]
+    others = sum(row["size_bytes"] or 0 for row in group if row is not best)
+    return (
+        best["group_id"] == expected
+        and {row["group_size"] for row in group} == {len(group)}
+        and {row["best_uri"] for row in group} == {best["uri"]}
+        and (named.get("size"), named.get("best_uri")) == (len(group), best["uri"])
+        # Hard links occupy nothing of their own.
+        and 0 <= named.get("reclaimable_bytes", -1) <= others
+    )
+
+
+def _ends(edge: dict[str, Any], content: dict[str, str]) -> frozenset[str] | None:
+    """Return the two contents that an edge joins; None if it does not join two."""
+    a, b = content.get(edge["uri_a"]), content.get(edge["uri_b"])
+    return None if a is None or b is None or a == b else frozenset((a, b))
+
+
+def _contents(rows: list[dict[str, Any]]) -> dict[str, str]:
+    return {row["uri"]: row["pixel_hash"] for row in rows if row["pixel_hash"]}
+
+
+def _check_edges(rows: list[dict[str, Any]], edges: list[dict[str, Any]]) -> list[str]:
     problems = []
-    content = {row["uri"]: row["pixel_hash"] for row in rows if row["pixel_hash"]}
-    by_uri = {row["uri"]: row for row in rows}
-    accepted = set()
+    content = _contents(rows)
+    group = {row["uri"]: row["group_id"] for row in rows if row["group_id"]}
+    seen = set()
     for edge in edges:
+        name = f"edge {edge['uri_a']} {edge['uri_b']}"
         if edge["uri_a"] >= edge["uri_b"]:
-            problems.append(f"edge {edge['uri_a']} {edge['uri_b']} is not in order")
-        ends = frozenset({content.get(edge["uri_a"]), content.get(edge["uri_b"])})
-        if len(ends) != 2 or None in ends:
-            problems.append(f"edge {edge['uri_a']} {edge['uri_b']} joins no two contents")
-        elif edge["verdict"] == "accept":
-            accepted.add(ends)
+            problems.append(f"{name} is not in order")
+        if edge["verdict"] not in ("accept", "reject", "review"):
+            problems.append(f"{name} has the verdict {edge['verdict']!r}")
+        ends = _ends(edge, content)
+        if ends is None:
+            problems.append(f"{name} joins no two contents")
+        elif ends in seen:
+            problems.append(f"{name} joins contents that another edge joins")
+        seen.add(ends)
+        together = group.get(edge["uri_a"], "a") == group.get(edge["uri_b"], "b")
+        if edge["in_group"] != (together and edge["verdict"] == "accept"):
+            problems.append(f"{name} has in_group {edge['in_group']}, which its rows deny")
+    return problems
+
+
+def _check_evidence(rows: list[dict[str, Any]], edges: list[dict[str, Any]]) -> list[str]:
+    """Check that every duplicate is a proven copy of the very image that is kept."""
+    problems = []
+    content = _contents(rows)
+    by_uri = {row["uri"]: row for row in rows}
+    accepted = {_ends(edge, content): edge for edge in edges if edge["verdict"] == "accept"}
     for row in rows:
         if row["status"] != "duplicate":
             continue
         best = by_uri.get(row["best_uri"])
         if best is None:
             problems.append(f"{row['uri']} names a kept image that has no row")
+        elif None in (row["sha256"], row["pixel_hash"], best["sha256"], best["pixel_hash"]):
+            problems.append(f"{row['uri']} is a duplicate without hashes to prove it")
         elif row["pixel_hash"] == best["pixel_hash"]:
             same = (row["sha256"], row["size_bytes"]) == (best["sha256"], best["size_bytes"])
-            if row["relation"] != ("exact" if same else "pixels"):
+            if row["relation"] != ("exact" if same else "pixels") or row["decided_by"] != "exact":
                 problems.append(f"{row['uri']} has equal pixels but is {row['relation']}")
-        elif frozenset({row["pixel_hash"], best["pixel_hash"]}) not in accepted:
+        elif (edge := accepted.get(frozenset({row["pixel_hash"], best["pixel_hash"]}))) is None:
             problems.append(f"{row['uri']} has no accepted edge to {row['best_uri']}")
+        elif row["relation"] in ("exact", "pixels") or row["decided_by"] == "exact":
+            problems.append(f"{row['uri']} is {row['relation']} but has other pixels")
+        elif any(row[name] != edge[name] for name in _OF_EDGE):
+            problems.append(f"{row['uri']} differs from its edge to {row['best_uri']}")
     return problems

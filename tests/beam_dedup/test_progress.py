@@ -63,7 +63,12 @@ def test_a_total_behind_the_count_is_unknown(tmp_path: Path) -> None:
 
 def test_broken_and_foreign_files_are_left_alone(tmp_path: Path) -> None:
     tally = Tally(tmp_path, _Clock())
-    for name, text in (("a.json", "{"), ("b.json", "[1]"), ("c.json", '{"x": 3}'), ("lifeline", "")):
+    for name, text in (
+        ("a.json", "{"),
+        ("b.json", "[1]"),
+        ("c.json", '{"x": 3}'),
+        ("lifeline", ""),
+    ):
         (tmp_path / name).write_text(text, encoding="utf-8")
     _write(tmp_path, "d.json", {"list": [1, 0]})
     assert [one.stage for one in tally.poll()] == ["list"]

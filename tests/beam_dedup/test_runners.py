@@ -85,7 +85,7 @@ def test_r13_a_failing_step_is_one_line(out: Path, side: Path, workers: int) -> 
 
 def test_a_worker_that_dies_fails_the_job(out: Path, side: Path) -> None:
     build = functools.partial(steps.build, step=steps.Die(), folder=str(out))
-    with pytest.raises(JobError, match="worker process ended early .*-9"):
+    with pytest.raises(JobError, match=r"worker process ended early .*-9"):
         runners.run(build, RunConfig(workers=2), [], side)
     assert _alive(side) == []
 
@@ -96,13 +96,15 @@ def test_workers_that_cannot_start_fail_the_job(
     monkeypatch.setattr(runners, "_GRACE_S", 0.2)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     build = functools.partial(steps.build, step=steps.Fail(), folder=str(out))
-    with pytest.raises(JobError, match="worker process ended early .*return code 1"):
+    with pytest.raises(JobError, match=r"worker process ended early .*return code 1"):
         runners.run(build, RunConfig(workers=2), [], side)
 
 
 def test_a_runner_that_beam_does_not_know_is_refused(side: Path) -> None:
     with pytest.raises(UsageError, match="no runner 'NoSuchRunner'"):
-        runners.run(lambda _: None, RunConfig(runner="NoSuchRunner"), ["--runner=NoSuchRunner"], side)
+        runners.run(
+            lambda _: None, RunConfig(runner="NoSuchRunner"), ["--runner=NoSuchRunner"], side
+        )
 
 
 def test_a_named_runner_gets_its_options_unchanged(out: Path, side: Path) -> None:
@@ -115,7 +117,7 @@ def test_a_named_runner_gets_its_options_unchanged(out: Path, side: Path) -> Non
 
 
 _SCRIPT = """
-import functools, signal, sys
+import functools, sys
 from pathlib import Path
 from beam_dedup import runners
 from beam_dedup.options import RunConfig
@@ -123,11 +125,7 @@ from tests.beam_dedup import steps
 
 workers, out, side = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 build = functools.partial(steps.build, step=steps.Block(out + "/working"), folder=out)
-try:
-    with runners.Interrupts((signal.SIGINT, signal.SIGTERM)):
-        runners.run(build, RunConfig(workers=workers), [], side)
-except KeyboardInterrupt:
-    sys.exit(130)
+runners.run(build, RunConfig(workers=workers), [], side)
 """
 
 
@@ -161,27 +159,6 @@ class _Job:
 
     def _readable(self, seconds: float) -> bool:
         return bool(select.select([self._fifo], [], [], seconds)[0])
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_client_ends_all_processes(
-    out: Path, side: Path, workers: int, number: signal.Signals
-) -> None:
-    job = _Job(workers, out, side)
-    assert len(_alive(side)) == (workers if workers > 1 else 0)
-    job.client.send_signal(number)
-    assert job.client.wait(20) == 130
-    assert job.ends()
-    assert _alive(side) == []
-
-
-def test_ctrl_c_in_a_terminal_ends_all_processes(out: Path, side: Path) -> None:
-    job = _Job(2, out, side)
-    os.killpg(job.client.pid, signal.SIGINT)
-    assert job.client.wait(20) == 130
-    assert job.ends()
-    assert _alive(side) == []
 
 
 def test_workers_end_when_the_client_is_killed(out: Path, side: Path) -> None:

@@ -574,9 +574,7 @@ def _walk_tiff(data: bytes, budget: MetadataBudget, max_frames: int) -> Containe
         ):
             # What Pillow would show is the camera's small preview, not the picture.
             raise ImageError("format_not_allowed", "a camera raw file is not read", format="TIFF")
-        sizes = [
-            (reader.integer(page, 256, 0), reader.integer(page, 257, 0)) for page in pages
-        ]
+        sizes = [(reader.integer(page, 256, 0), reader.integer(page, 257, 0)) for page in pages]
         depths = [bits for page in pages for bits in _values(reader, page, 258)]
         samples = reader.integer(main, 277, 1)
         for page in pages:
@@ -663,6 +661,7 @@ def _walk_isobmff(name: str) -> Callable[[bytes, MetadataBudget, int], Container
                 raise _truncated(f"{name} stops within a box")
             if data[position + 4 : position + 8] == b"meta":
                 width, height = _largest_extent(data, position, position + length)
+                _check_item_names(name, data, position, position + length)
             position += length
         if position != size:
             raise _truncated(f"{name} stops within the head of a box")
@@ -679,6 +678,20 @@ def _walk_isobmff(name: str) -> Callable[[bytes, MetadataBudget, int], Container
         )
 
     return walk
+
+
+def _check_item_names(name: str, data: bytes, start: int, end: int) -> None:
+    """Refuse item types and names that are no UTF-8: pi_heif 1.4.0 dies of a null string there."""
+    at = data.find(b"infe", start, end)
+    while at >= 0:
+        size = int.from_bytes(data[at - 4 : at], "big")
+        # Version and flags, item id of 2 or 4 bytes, protection index; then only text.
+        text = data[at + (12 if data[at + 4] < 3 else 14) : max(at, at - 4 + size)]
+        try:
+            text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ImageError("unidentified", f"{name} with an item name that is no text") from error
+        at = data.find(b"infe", at + 4, end)
 
 
 def _largest_extent(data: bytes, start: int, end: int) -> tuple[int, int]:

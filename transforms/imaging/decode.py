@@ -125,7 +125,8 @@ class DecodeLimits:
     Attributes:
         max_image_bytes: size of the file.
         max_pixels: width times height of any frame; a picture of just so many passes. The default
-            is where Pillow itself refuses: 179 megapixels, up to 0.8 GB decoded.
+            is where Pillow itself refuses: 179 megapixels, 0.8 GB decoded, 2.5 GB in a WebP
+            animation.
         max_frames: frames of an animation, pages of a TIFF.
         max_animation_pixels: pixels of all frames together, all of which are hashed.
         max_metadata_bytes: EXIF, XMP, ICC, texts and TIFF fields together, inflated.
@@ -135,7 +136,7 @@ class DecodeLimits:
     max_image_bytes: int = 256 * 1024 * 1024
     max_pixels: int = 178_956_970
     max_frames: int = 10_000
-    max_animation_pixels: int = 1_000_000_000
+    max_animation_pixels: int = 500_000_000
     max_metadata_bytes: int = 64 * 1024 * 1024
     max_seconds: float = 60.0
 
@@ -211,11 +212,12 @@ def decode(
     """Decode one image at a reduced size.
 
     The reduction is the largest of 8, 4, 2 and 1 that leaves the shorter side, rounded up, at
-    ``min_side`` or more and is no larger than that side. The pixel hash of a JPEG covers its bytes without APPn and COM segments,
-    orientation, colour transform and ICC profile; that of other formats covers mode, size and all
-    pixels of all frames after orientation (not their durations), with the ICC profile. Palettes
-    are expanded first. Where Pillow drops bits (colour deeper than 8 bits), it covers the
-    compressed data too.
+    ``min_side`` or more and is no larger than that side.
+
+    The pixel hash of a JPEG covers its bytes without APPn and COM segments, orientation, colour
+    transform and ICC profile; that of other formats covers mode, size and all pixels of all frames
+    after orientation (not their durations), with the ICC profile. Palettes are expanded first.
+    Where Pillow drops bits (colour deeper than 8 bits), it covers the compressed data too.
 
     Args:
         data: the file.
@@ -568,7 +570,8 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
         elif high > 255:
             values = values / (4095.0 / 255.0)
     elif image.mode == "F":
-        values = np.asarray(image).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # signalling NaNs
+            values = np.asarray(image).astype(np.float64)
         finite = np.isfinite(values)
         low = float(values[finite].min()) if finite.any() else 0.0
         high = float(values[finite].max()) if finite.any() else 0.0
@@ -582,9 +585,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
 
 
-def _stretched(
-    values: npt.NDArray[np.float64], low: float, high: float
-) -> npt.NDArray[np.float64]:
+def _stretched(values: npt.NDArray[np.float64], low: float, high: float) -> npt.NDArray[np.float64]:
     # Halved first: the range of the largest floats is no float.
     span = high / 2 - low / 2
     if span <= 0:

@@ -58,11 +58,21 @@ _LEAST_SIDE: Final = 64  # pixels of the frame of comparison
 _LEAST_TEXTURED: Final = 12  # blocks below which the correlation says nothing
 _AGREE: Final = 0.6  # normalised cross-correlation of a block that agrees
 _TEXTURE: Final = 6.0  # grey levels of deviation of a textured block
+# Each kind of evidence is scaled so that its own limit is a score of one half.
+_ACCEPT_OVERLAP: Final = 0.4  # share of the textured blocks that agree
+_ACCEPT_LARGEST: Final = 0.25  # share of the largest piece that differs: logo 0.11, caption 0.15
+_ACCEPT_INNER: Final = 0.05  # share of the largest such piece away from the border
+_ACCEPT_CHROMA: Final = 0.63
+_MARGIN: Final = 2  # blocks from the border within which a piece counts as touching it
 _TONE: Final = 40.0  # grey levels between flat blocks that differ
 _FLAT_LEVELS: Final = 8.0  # levels between blocks at which two flat pictures have a score of 0
 _PAPER: Final = 0.6  # share of one ground at which the strict comparison begins
 _PAPER_DIFFER: Final = 0.008  # share of textured blocks that may differ on such a ground
+# Below this longer side, in pixels, forms filled in differently reached 0.67 and copies 0.67 to 1.
+_READABLE_SIDE: Final = 256
+_UNREADABLE_LIMIT: Final = 0.75
 _WHOLE_AREA: Final = 0.97  # common share at which neither picture is cut
+_FRAME_LEVELS: Final = 6.0  # levels within which the ground of a frame is one colour after JPEG
 _OVERLAY_SHARE: Final = 0.02  # share of blocks that differ in an overlaid picture
 
 
@@ -81,7 +91,7 @@ class LocalSettings:
 
     accept_score: float = ACCEPT_SCORE
     review_score: float = REVIEW_SCORE
-    direct_score: float = 0.75
+    direct_score: float = 0.85
     min_inliers: int = 8
     inlier_pixels: float = 4.0
     try_mirror: bool = True
@@ -557,10 +567,10 @@ def _mean2(cells: _Doubles) -> _Doubles:
 def _block_sums(grey: _Bytes, rows: int, columns: int) -> tuple[_Doubles, _Doubles]:
     """Return sums of pixels and of their squares over the blocks, exact integers as float64."""
     whole = grey[: rows * _CELL, : columns * _CELL]
-    both = cv2.integral2(whole, sdepth=cv2.CV_64F, sqdepth=cv2.CV_64F)
+    both = cv2.integral2(whole, sdepth=cv2.CV_32S, sqdepth=cv2.CV_64F)
     out = []
     for table in both:
-        corner = np.asarray(table, np.float64)[::_CELL, ::_CELL]
+        corner = np.asarray(table)[::_CELL, ::_CELL].astype(np.float64)
         out.append(corner[2:, 2:] - corner[:-2, 2:] - corner[2:, :-2] + corner[:-2, :-2])
     return out[0], out[1]
 
@@ -624,22 +634,46 @@ def _chroma(blocks: _Blocks) -> tuple[float, bool]:
     return float(similarity[0]), bool(moved[0])
 
 
-def _largest(mask: _Mask) -> int:
-    """Return the number of blocks of the largest piece of a mask, diagonals joined."""
-    count, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return int(stats[1:, cv2.CC_STAT_AREA].max()) if count > 1 else 0
+def _largest(blocks: _Blocks) -> tuple[float, float]:
+    """Return the largest piece that differs, and the largest away from the border, as shares.
+
+    Pieces are joined over diagonals. Captions and logos reach the border of the picture or nearly;
+    an inner piece is a subject, a field of a form, or a picture in a frame.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        blocks.differ.astype(np.uint8), connectivity=8
+    )
+    if count <= 1:
+        return 0.0, 0.0
+    margin = np.ones((2 * _MARGIN + 1, 2 * _MARGIN + 1), np.uint8)
+    core = cv2.erode(
+        blocks.inside.astype(np.uint8), margin, borderType=cv2.BORDER_CONSTANT, borderValue=0
+    )
+    outer = np.unique(np.asarray(labels)[blocks.inside & (core == 0)])
+    sizes = stats[:, cv2.CC_STAT_AREA].astype(np.float64) / np.count_nonzero(blocks.inside)
+    sizes[0] = 0.0
+    largest = float(sizes.max())
+    sizes[outer] = 0.0
+    return largest, float(sizes.max())
 
 
-def _score(
-    blocks: _Blocks, overlap: float, chroma: float, settings: LocalSettings
-) -> float:
+def _score(blocks: _Blocks, overlap: float, chroma: float, settings: LocalSettings) -> float:
     """Return the score of a textured pair: the weakest of its kinds of evidence."""
-    inside = np.count_nonzero(blocks.inside)
-    whole = 1.0 - 2.0 * _largest(blocks.differ) / inside
-    score = min(overlap, whole, chroma)
+    largest, inner = _largest(blocks)
+    score = min(
+        _graded(overlap, _ACCEPT_OVERLAP),
+        _graded(chroma, _ACCEPT_CHROMA),
+        1.0 - largest / (2.0 * _ACCEPT_LARGEST),
+        1.0 - inner / (2.0 * _ACCEPT_INNER),
+    )
     if score >= settings.review_score and _paper_share(blocks) >= _PAPER:
         score = min(score, _paper_score(blocks))
-    return max(0.0, score)
+    return float(max(0.0, score))
+
+
+def _graded(value: float, limit: float) -> float:
+    """Return 0 for 0, one half at the limit, 1 for 1, linear in between."""
+    return 0.5 * value / limit if value < limit else 0.5 + 0.5 * (value - limit) / (1.0 - limit)
 
 
 def _flat_score(blocks: _Blocks) -> tuple[float, float, float]:
@@ -660,14 +694,14 @@ def _flat_score(blocks: _Blocks) -> tuple[float, float, float]:
 
 
 def _paper_share(blocks: _Blocks) -> float:
-    """Return the share of the commoner one's pixels within four levels of its commonest grey."""
+    """Return the share of the commoner one's pixels within eight levels of its commonest grey."""
     where = np.argwhere(blocks.inside)
     (top, left), (bottom, right) = where.min(axis=0) * _CELL, (where.max(axis=0) + 2) * _CELL
     best = 0.0
     for grey in (blocks.grey_a, blocks.grey_b):
         part = np.ascontiguousarray(grey[top:bottom:2, left:right:2])
         counts = cv2.calcHist([part], [0], None, [256], [0.0, 256.0]).ravel()
-        best = max(best, float(np.convolve(counts, np.ones(9), "same").max()) / part.size)
+        best = max(best, float(np.convolve(counts, np.ones(17), "same").max()) / part.size)
     return best
 
 
@@ -689,7 +723,10 @@ def _paper_score(blocks: _Blocks) -> float:
         strong = blocks.textured & (np.minimum(deviation_a, deviation_b) >= 2.0)
         if np.count_nonzero(strong) >= _LEAST_TEXTURED:
             strokes = min(strokes, float(np.percentile(ncc[strong], 10.0)))
-    return max(0.0, min(1.0 - share / (2.0 * _PAPER_DIFFER), strokes))
+    score = max(0.0, min(1.0 - share / (2.0 * _PAPER_DIFFER), strokes))
+    if max(blocks.grey_a.shape) < _READABLE_SIDE:
+        score = _graded(score, _UNREADABLE_LIMIT)
+    return score
 
 
 def _derivative(grey: _Bytes, dx: int, dy: int) -> _Bytes:
@@ -736,7 +773,11 @@ def _turn(transform: _Doubles) -> Optional[str]:
 
 
 def _framed(thumb: _Bytes, inner: tuple[int, ...], transform: _Doubles) -> bool:
-    """Return whether most of what a picture shows beyond another is of one colour."""
+    """Return whether what a picture shows beyond an inner one is a frame, not more picture.
+
+    A frame is mostly of one colour and begins with a step. A subject before an even wall has the
+    one colour, but no step where a crop of it ends.
+    """
     height, width = max(1, thumb.shape[0] // 4), max(1, thumb.shape[1] // 4)
     small = cv2.resize(thumb, (width, height), interpolation=cv2.INTER_NEAREST)
     there = _compose(_scaling(width / thumb.shape[1], height / thumb.shape[0]), transform)
@@ -746,26 +787,65 @@ def _framed(thumb: _Bytes, inner: tuple[int, ...], transform: _Doubles) -> bool:
     if len(rest) < 8:
         return False
     middle = np.median(rest, axis=0)
-    near = np.abs(rest.astype(np.float64) - middle).max(axis=1) <= 12.0
-    return bool(near.mean() >= 0.6)
+    near = np.abs(rest.astype(np.float64) - middle).max(axis=1) <= _FRAME_LEVELS
+    return bool(near.mean() >= 0.5) and _steps(thumb, inner, transform) >= 0.25
+
+
+def _steps(thumb: _Bytes, inner: tuple[int, ...], transform: _Doubles) -> float:
+    """Return the share of places on the border of the inner picture with a step in colour."""
+    height, width = inner[:2]
+    depth = 4.0 / max(_size_ratio(transform), 1e-6)  # pixels of the inner picture
+    along = (np.arange(32) + 0.5) / 32.0
+    x, y = along * width, along * height
+    ends = np.full(32, depth)
+    inside = np.concatenate(
+        [
+            np.stack([x, ends], 1), np.stack([x, height - ends], 1),
+            np.stack([ends, y], 1), np.stack([width - ends, y], 1),
+        ]
+    )  # fmt: skip
+    outside = np.concatenate(
+        [
+            np.stack([x, -ends], 1), np.stack([x, height + ends], 1),
+            np.stack([-ends, y], 1), np.stack([width + ends, y], 1),
+        ]
+    )  # fmt: skip
+    colours, seen = [], np.ones(len(inside), np.bool_)
+    for points in (inside, outside):
+        at = np.rint(points @ transform[:, :2].T + transform[:, 2]).astype(np.intp)
+        seen &= (at >= 0).all(axis=1) & (at[:, 0] < thumb.shape[1]) & (at[:, 1] < thumb.shape[0])
+        at = np.clip(at, 0, [thumb.shape[1] - 1, thumb.shape[0] - 1])
+        colours.append(thumb[at[:, 1], at[:, 0]].astype(np.float64).reshape(len(at), -1))
+    if not seen.any():
+        return 0.0
+    return float((np.abs(colours[0] - colours[1]).max(axis=1)[seen] > 16.0).mean())
 
 
 def _overlaid_side(blocks: _Blocks) -> int:
     """Return +1 if a carries the overlay, -1 if b does, 0 if neither is plain.
 
-    An overlay is drawn: few tones and hard edges. The picture that has fewer tones within the
-    blocks that differ, and more contrast, is the one that carries it.
+    A bar or a logo is drawn: it has fewer tones and harder edges than what it hides. Letters strewn
+    over the picture add contrast to each block that they touch.
     """
     rows, columns = blocks.differ.shape
     mask = np.zeros((rows + 1, columns + 1), np.bool_)
-    mask[:-1, :-1] |= blocks.differ
-    mask[1:, 1:] |= blocks.differ
-    pixels = np.kron(mask, np.ones((_CELL, _CELL), np.bool_))
-    measures = []
-    for grey in (blocks.grey_a, blocks.grey_b):
-        part = grey[: pixels.shape[0], : pixels.shape[1]][pixels]
-        counts = np.convolve(np.bincount(part, minlength=256), np.ones(9), "same")
-        measures.append(float(counts.max()) / part.size + float(part.std()) / 128.0)
+    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        mask[dy : dy + rows, dx : dx + columns] |= blocks.differ
+    pixels = np.repeat(np.repeat(mask, _CELL, axis=0), _CELL, axis=1)
+    greys = [
+        grey[: pixels.shape[0], : pixels.shape[1]] for grey in (blocks.grey_a, blocks.grey_b)
+    ]
+    largest, _ = _largest(blocks)
+    share = np.count_nonzero(blocks.differ) / np.count_nonzero(blocks.inside)
+    if largest < 0.4 * share:
+        _, _, _, deviation_a, deviation_b = _correlation(blocks.grey_a, blocks.grey_b)
+        measures = [float(d[blocks.differ].mean()) / 128.0 for d in (deviation_a, deviation_b)]
+    else:
+        measures = []
+        for grey in greys:
+            part = grey[pixels]
+            counts = np.convolve(np.bincount(part, minlength=256), np.ones(9), "same")
+            measures.append(float(counts.max()) / part.size + float(part.std()) / 128.0)
     difference = measures[0] - measures[1]
     if abs(difference) < 0.02:
         return 0

@@ -63,8 +63,9 @@ def shows_jpeg_grid(luma: npt.NDArray[np.uint8]) -> bool:
 
     Third differences across the borders of blocks are larger than within them. Their mean is
     taken for each of the eight phases of columns and rows; a grid makes one phase stand out over
-    the next best. Thresholds are calibrated on photographs (docs/DESIGN.md): of those halved with
-    Lanczos 2 % pass, of those coded at quality 50 and 90 99 % and 75 % do.
+    the next best. Thresholds are calibrated on 496 ImageNet photographs halved with Lanczos: 2 % of
+    them show a grid; after a JPEG of quality 50, 70, 80, 90 and 95 100, 99, 93, 77 and 45 % do,
+    and 81 % of those of quality 75 whose grid was shifted by a crop.
 
     Args:
         luma: [h, w]; at most the middle 1024 x 1024 pixels are looked at.

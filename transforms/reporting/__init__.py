@@ -1,1 +1,1 @@
-"""What a report is made of: schemas, storage, the summary and the manifest. No Beam in here."""
+"""What a report is made of: schemas, storage, the summary and the manifest. No transforms here."""

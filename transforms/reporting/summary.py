@@ -15,9 +15,7 @@ _BINS = 20  # of the quality scores, equal widths over 0..1
 class Tally(NamedTuple):
     """What the rows of some shards add up to."""
 
-    counts: dict[
-        str, int
-    ]  # rows by status and by table; "size_bytes", "reclaimable"
+    counts: dict[str, int]  # rows by status and by table; "members", "size_bytes", "reclaimable"
     quality: list[int]  # images by bin of their quality score
 
     def plus(self, other: "Tally") -> "Tally":
@@ -43,12 +41,15 @@ def tally(name: str, table: pa.Table) -> Tally:
     """
     if name == "groups":
         reclaimable = pc.sum(table["reclaimable_bytes"]).as_py() or 0
-        return EMPTY._replace(counts={"groups": len(table), "reclaimable": reclaimable})
+        members = pc.sum(table["size"]).as_py() or 0
+        return EMPTY._replace(
+            counts={"groups": len(table), "members": members, "reclaimable": reclaimable}
+        )
     if name == "edges":
         return EMPTY._replace(counts={"edges": len(table)})
     bins = [0] * _BINS
     for score in table["quality_score"].drop_null().to_pylist():
-        bins[min(int(score * _BINS), _BINS - 1)] += 1
+        bins[min(max(int(score * _BINS), 0), _BINS - 1)] += 1
     counts = Counter(table["status"].to_pylist())
     size = pc.sum(table["size_bytes"]).as_py() or 0
     return Tally({"images": len(table), "size_bytes": size, **counts}, bins)
@@ -96,7 +97,7 @@ def check_counts(gathered: Gathered) -> dict[str, int]:
     """Return the counts of the summary, if every input has exactly one row.
 
     Raises:
-        ValueError: if rows were lost or doubled.
+        ValueError: if rows were lost or doubled, or the groups are not those of the rows.
     """
     counts = {
         name: gathered.tally.counts.get(name, 0)
@@ -110,6 +111,11 @@ def check_counts(gathered: Gathered) -> dict[str, int]:
     if counts["best"] != counts["groups"]:
         raise ValueError(
             f"{counts['groups']} groups have {counts['best']} kept images: no report is written"
+        )
+    grouped, members = counts["best"] + counts["duplicate"], gathered.tally.counts.get("members", 0)
+    if grouped != members:
+        raise ValueError(
+            f"groups of {members} images in all have {grouped} rows: no report is written"
         )
     return {"listed": gathered.listed, **counts}
 
@@ -135,7 +141,7 @@ def summarise(
     stages = [
         stage_summary(stage, parts)
         for stage, parts in sorted(
-            gathered.stats.items(), key=lambda item: min(p.started_us for p in item[1])
+            gathered.stats.items(), key=lambda item: (min(p.started_us for p in item[1]), item[0])
         )
     ]
     every = [part for parts in gathered.stats.values() for part in parts]

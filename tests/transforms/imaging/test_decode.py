@@ -140,6 +140,7 @@ def test_m1_grey_depths_are_scaled_not_clipped(data: bytes, tolerance: int) -> N
 def test_m1_float_with_nan_and_infinity() -> None:
     values = RAMP.astype(np.float32)
     values[0, 0], values[1, 1], values[2, 2] = np.nan, np.inf, -np.inf
+    values.view(np.uint32)[0, 1] = 0x7F800001  # a signalling NaN
     pixels = full(_grey(values)).pixels
     np.testing.assert_array_equal(pixels[3:, :, 0], RAMP[3:])
     empty = np.full((8, 8), np.nan, np.float32)
@@ -170,7 +171,9 @@ def test_m1_lab() -> None:
     )
     picture = Image.new("RGB", (64, 48), (200, 60, 40))
     picture.paste((30, 90, 180), (0, 0, 32, 48))
-    decoded = full(files.saved(ImageCms.applyTransform(picture, to_lab), "TIFF"))
+    lab = ImageCms.applyTransform(picture, to_lab)
+    assert lab is not None
+    decoded = full(files.saved(lab, "TIFF"))
     assert decoded.info.mode == "LAB"
     assert apart(decoded.pixels, np.asarray(picture)) < 4.0
 

@@ -320,6 +320,14 @@ def test_b4_progressive_jpeg_of_endless_scans() -> None:
     assert _within(0.5, PROGRESSIVE[:-2] + scan * 600 + b"\xff\xd9") == "too_large"
 
 
+@pytest.mark.parametrize("at", range(4))
+def test_b6_heic_whose_item_type_is_no_text(at: int) -> None:
+    """pi_heif 1.4.0 dies of a segmentation fault when asked for the metadata of such a file."""
+    start = files.HEIC.index(b"Exif") + at
+    data = files.HEIC[:start] + b"\xff" + files.HEIC[start + 1 :]
+    assert failure(data).error_type == "unidentified"
+
+
 def test_b5_file_size() -> None:
     limits = DecodeLimits(max_image_bytes=len(JPEG))
     decode(JPEG, min_side=64, limits=limits)
@@ -463,12 +471,12 @@ def test_image_error_is_one_line_and_survives_pickling() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(("strange", "x"), "error_type"), (("other", "x", "list"), "stage")],
+    ("error_type", "stage", "message"),
+    [("strange", "decode", "error_type"), ("other", "list", "stage")],
 )
-def test_image_error_refuses_unknown_names(arguments: tuple[str, ...], message: str) -> None:
+def test_image_error_refuses_unknown_names(error_type: str, stage: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ImageError(*arguments)
+        ImageError(error_type, "x", stage)
 
 
 @pytest.mark.parametrize(
