@@ -139,6 +139,9 @@ def _run_here(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> A
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
+    from beam_dedup.worker import release_buffers
+
+    release_buffers()
     options = PipelineOptions(beam_args)
     pipeline = beam.Pipeline(FnApiRunner(provision_info=_provision(options)), options=options)
     build(pipeline)

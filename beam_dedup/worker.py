@@ -43,6 +43,26 @@ def _wait(lifeline: int) -> None:
     os._exit(1)
 
 
+def release_buffers() -> None:
+    """Make Beam's worker let go of what it has already sent.
+
+    Beam 2.77 keeps each output's last buffer, of up to 16 MB, for as long as it keeps the stage
+    for reuse: with dozens of outputs that was 200 MB of a job over 20,000 images.
+    """
+    from apache_beam.runners.worker.bundle_processor import DataOutputOperation
+
+    finish = DataOutputOperation.finish
+    if getattr(finish, "releases_buffer", False):
+        return
+
+    def finish_and_release(operation: DataOutputOperation) -> None:
+        finish(operation)
+        operation.output_stream = None  # set anew at the start of every bundle
+
+    finish_and_release.releases_buffer = True  # type: ignore[attr-defined]
+    DataOutputOperation.finish = finish_and_release
+
+
 def main() -> None:
     """Run Beam's SDK worker until the client closes its control connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -52,6 +72,8 @@ def main() -> None:
     if path := os.environ.get(LIFELINE):
         hold_lifeline(Path(path))
     from apache_beam.runners.worker import sdk_worker_main
+
+    release_buffers()
 
     sdk_worker_main.main(sys.argv)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
 
+from transforms.joins import JoinByKey
 from transforms.outputs import several_outputs
 from transforms.records import Content
 
@@ -60,7 +61,7 @@ class KeyByComponent(beam.PTransform):
         )
         out = (
             {"content": keyed, "component": self.members}
-            | "Join members" >> beam.CoGroupByKey()
+            | "Join members" >> JoinByKey(bytes, {"content": Content, "component": bytes})
             | "Key by component"
             >> beam.FlatMap(_key)
             .with_output_types(tuple[bytes, Content], copies=tuple[bytes, Content])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from transforms.imaging.decode import DecodeLimits, decode
 from transforms.imaging.errors import ImageError
 from transforms.imaging.local import extract
+from transforms.joins import JoinByKey
 from transforms.outputs import several_outputs
 from transforms.records import Content, MemberRead, MemberRecord, PairUnit, StageStats
 from transforms.storage import StorageError, read_bytes
@@ -205,9 +206,11 @@ class ReadMembers(beam.PTransform):
             tagged["records"] = self.earlier | "Key records" >> beam.Map(
                 _by_content
             ).with_output_types(tuple[bytes, MemberRecord])
+        types = {"requests": tuple[str, Content], "records": MemberRecord}
+        types = {name: types[name] for name in tagged}
         out = (
             tagged
-            | "Join requests" >> beam.CoGroupByKey()
+            | "Join requests" >> JoinByKey(bytes, types)
             | "Read members"
             >> beam.ParDo(_ReadDoFn(self.side, self.limits))
             .with_output_types(MemberRead, reused=tuple[str, MemberRecord], stats=StageStats)

@@ -14,6 +14,7 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInf
 
 from transforms.grouping.units import split_pairs
 from transforms.imaging.descriptor import orient
+from transforms.joins import JoinByKey
 from transforms.outputs import several_outputs
 from transforms.records import (
     Edge,
@@ -205,7 +206,7 @@ class CompareGlobals(beam.PTransform):
         keyed = units | "Key by unit" >> beam.Map(_by_unit).with_output_types(tuple[str, PairUnit])
         out = (
             {"units": keyed, "records": self.members}
-            | "Join records" >> beam.CoGroupByKey()
+            | "Join records" >> JoinByKey(str, {"units": PairUnit, "records": MemberRecord})
             | "Compare embeddings"
             >> beam.ParDo(_CompareDoFn(self.reject_similarity, self.max_group_size_local))
             .with_output_types(tuple[bytes, Edge], undecided=LocalPair, stats=StageStats)

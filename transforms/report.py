@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from transforms.joins import JoinByKey
 from transforms.records import (
     Cap,
     EdgeRow,
@@ -37,8 +38,8 @@ from transforms.reporting.schema import TABLES, to_arrow
 from transforms.reporting.store import Drafts, Store, local_root
 from transforms.reporting.summary import EMPTY, Gathered, Tally, summarise, tally
 
-# A shard's rows are sorted in memory: about 30 MB of Python objects.
-_SHARD_ROWS = 20_000
+# A shard's rows are sorted in memory: about 20 MB of Python objects.
+_SHARD_ROWS = 10_000
 _ROW_GROUP_ROWS = 5_000
 # It begins file names, which may not be hidden and are limited to 255 bytes with all additions.
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
@@ -153,7 +154,7 @@ class _WriteTable(beam.PTransform):
         )
         return (
             {"rows": keyed, "numbers": numbers}
-            | "Gather" >> beam.CoGroupByKey()
+            | "Gather" >> JoinByKey(int, {"rows": rows.element_type, "numbers": int})
             | "Write"
             >> beam.ParDo(_WriteShardDoFn(self.table, self.output, self.run_id)).with_output_types(
                 _Shard
@@ -323,3 +324,7 @@ class WriteReport(beam.PTransform):
                 beam.pvalue.AsSingleton(rows.listed),
             ).with_output_types(ReportFile)
         )
+
+
+# Beam reads the hints of an expand and warns of every one that is no PCollection.
+WriteReport.expand.__annotations__.pop("rows")

@@ -16,6 +16,7 @@ from transforms.grouping.hamming import KEY_BYTES, ORIENTATIONS, distances
 from transforms.grouping.units import split_pairs
 from transforms.grouping.walk import Pair, Verified, plan
 from transforms.imaging.orientation import inverse_orientation
+from transforms.joins import JoinByKey
 from transforms.outputs import several_outputs
 from transforms.records import Candidate, Content, Edge, PairUnit, StageStats
 from transforms.telemetry import STATS, MeteredDoFn
@@ -53,7 +54,9 @@ class ComponentInputs(NamedTuple):
         if self.candidates is not None:
             tagged["candidates"] = self.candidates
         tagged |= {f"edges{number}": edges for number, edges in enumerate(self.edges)}
-        return tagged | f"{prefix}join components" >> beam.CoGroupByKey()
+        kinds = {name: Edge for name in tagged} | {"contents": Content, "candidates": Candidate}
+        types = {name: kinds[name] for name in tagged}
+        return tagged | f"{prefix}join components" >> JoinByKey(bytes, types)
 
 
 def gather(joined: tuple[bytes, dict[str, Iterable[Any]]]) -> Component:

@@ -11,6 +11,7 @@ from typing import Any
 import apache_beam as beam
 
 from transforms.grouping.rank import deciding_rule
+from transforms.joins import JoinByKey
 from transforms.records import Decision, FailedImage, Fingerprint, ImageRow
 
 
@@ -117,7 +118,8 @@ def failed_row(image: FailedImage) -> ImageRow:
 
 
 def _by_hash(image: Fingerprint) -> tuple[bytes, Fingerprint]:
-    return image.pixel_hash, image
+    # A row shows the key as it stands; the turned ones and the colours have done their work.
+    return image.pixel_hash, image._replace(wavelet_keys=image.wavelet_keys[:32], color=b"")
 
 
 def _by_content(decision: Decision) -> tuple[bytes, Decision]:
@@ -155,7 +157,7 @@ class AssembleRows(beam.PTransform):
         )
         read = (
             {"images": keyed, "decisions": decisions}
-            | "Join decisions" >> beam.CoGroupByKey()
+            | "Join decisions" >> JoinByKey(bytes, {"images": Fingerprint, "decisions": Decision})
             | "Make rows" >> beam.FlatMap(_join).with_output_types(ImageRow)
         )
         failed = self.failed | "Make failed rows" >> beam.Map(failed_row).with_output_types(

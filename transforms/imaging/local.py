@@ -86,7 +86,8 @@ class LocalSettings:
         direct_score: at or above, the comparison as a whole is taken and points are not matched.
         min_inliers: matched points that a transform must explain.
         inlier_pixels: largest error of an inlier, pixels of the thumbnail.
-        try_mirror: look for a mirrored copy where points do not match and no orientation is known.
+        try_mirror: match points in both senses where the first (that of the hint, else the picture
+            as it is) gives no copy; without it the second is never tried.
     """
 
     accept_score: float = ACCEPT_SCORE
@@ -318,7 +319,7 @@ def _verify(
         if best.score >= settings.direct_score:
             return best
     first = hint is not None and orientation.is_mirror(hint)
-    sides = (first, not first) if hint is None and settings.try_mirror else (first,)
+    sides = (first, not first) if settings.try_mirror else (first,)
     for mirror in sides:
         fitted = _fit(feats_a, feats_b, mirror, settings)
         if fitted is None:

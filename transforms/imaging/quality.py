@@ -1,16 +1,31 @@
 """Measures of technical quality of an image at a reduced size: stage 1's side of keep-best."""
 
+import functools
 import math
-from typing import Final, NamedTuple, Optional, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy import fft
 
-__all__ = ["ImageFacts", "Quality", "measure"]
+__all__ = ["ImageFacts", "Quality", "measure", "resolved_share"]
 
-_COMMON_PIXELS: Final = 16384  # area at which sharpness is measured: 128x128 of any shape
-_LEVELS: Final = 3
+_Grey = npt.NDArray[np.uint8]
+
+_COMMON_PIXELS: Final = 8192  # area at which sharpness is measured; a reduced decode has more
+_WINDOW_SIDE: Final = 256  # pixels of the middle of an image whose spectrum is looked at
+_QUICK_WINDOW_SIDE: Final = 96  # the same in stage 1, where the shorter side is about as long
+_RINGS: Final = 32  # rings of spatial frequency from 0 to Nyquist's
+# The energy of the gradient is even over the frequencies of a resolved photograph, so that nine
+# tenths of it lie below 0.9 of Nyquist's (median of 250 photographs: 0.91).
+_ENERGY: Final = 0.9
+_RESOLVED: Final = 0.9
+# Spectra end softly: an enlargement by 1.7 moves the edge by 1.36 where it should by 1.7. The
+# square of the share of area makes up for it, and puts an enlargement below its original.
+_EDGE_POWER: Final = 4.0
+_FLAT_LEVELS: Final = 4.0  # grey levels about the mean within which a window has no spectrum
+_SECOND_DIFFERENCE: Final = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
 
 class ImageFacts(Protocol):
@@ -24,46 +39,41 @@ class ImageFacts(Protocol):
     def height(self) -> int:
         """Height of the full image, pixels."""
 
-    @property
-    def jpeg_quality(self) -> Optional[int]:
-        """IJG quality 1..100, or None."""
-
 
 class Quality(NamedTuple):
     """Technical quality of one image; larger is more of the thing named."""
 
-    sharpness: float  # 0..1, fine detail at a common size against contrast
+    sharpness: float  # 0..1, fine detail at a common size
     contrast: float  # 0..1, 5th to 95th percentile of luma
     brightness: float  # 0..1, mean luma
-    noise: float  # 0..1, 1 is a standard deviation of 25 grey levels
+    noise: float  # 0..1, 1 is a standard deviation of 25 grey levels or more
     effective_pixels: float  # estimate of the resolved pixels of the full image
     score: float  # 0..1, a summary for people
 
 
-def measure(
-    pixels: npt.NDArray[np.uint8], info: ImageFacts, *, size_bytes: int = 0
-) -> Quality:
+def measure(pixels: npt.NDArray[np.uint8], info: ImageFacts) -> Quality:
     """Measure an image from its reduced pixels.
 
+    What a reduced decode does not show is taken for resolved: blur of less than a reduced pixel
+    and enlargements of an image that is still reduced after them are seen by ``resolved_share`` at
+    the second read alone.
+
     Args:
-        pixels: uint8 [h, w, 3] RGB, reduced or not.
+        pixels: uint8 [h, w, 3] RGB, reduced or not, h and w at least 1.
         info: facts of the full image.
-        size_bytes: of the file; 0 if unknown. Tells an enlarged JPEG from a resolved one.
 
     Returns:
         The measures, all finite, rounded to 4 decimals but for ``effective_pixels`` (to 1).
     """
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA)
-    ordered = np.sort(small, axis=None)
-    contrast = float(int(ordered[3891]) - int(ordered[204])) / 255.0
-    brightness = float(ordered.mean()) / 255.0
-    resolved = _resolved_share(grey)
-    full = info.width * info.height
-    shown = pixels.shape[0] * pixels.shape[1]
-    effective = full * resolved if resolved < 1.0 and shown else float(full)
+    grey = _grey(pixels)
+    counts = cv2.calcHist([grey], [0], None, [256], [0.0, 256.0]).ravel().astype(np.float64)
+    below = np.cumsum(counts) / grey.size
+    contrast = float(np.searchsorted(below, 0.95) - np.searchsorted(below, 0.05)) / 255.0
+    brightness = float(counts @ np.arange(256.0)) / grey.size / 255.0
+    effective = info.width * info.height * _resolved_share(grey, _QUICK_WINDOW_SIDE)
     noise = min(1.0, _noise(grey) / 25.0)
     sharpness = _sharpness(grey)
+    # Weights of a summary for people; no decision rests on them.
     score = (
         0.4 * min(1.0, math.log2(1.0 + effective) / 24.0)
         + 0.3 * sharpness
@@ -80,38 +90,92 @@ def measure(
     )
 
 
-def _sharpness(grey: npt.NDArray[np.uint8]) -> float:
+def resolved_share(pixels: npt.NDArray[np.uint8]) -> float:
+    """Return the share of an image's pixels that carry detail of their own.
+
+    The edge of the spectrum is the frequency below which nine tenths of the gradient's energy lie,
+    in a window of up to 256x256 pixels in the middle. A resolved picture reaches 0.9 of Nyquist's
+    frequency; the edge of a blurred or enlarged one lies lower.
+
+    Args:
+        pixels: uint8 [h, w, 3] RGB or [h, w] grey, h and w at least 1.
+
+    Returns:
+        In 0..1; 1 for images too small or too flat to tell.
+    """
+    return _resolved_share(_grey(pixels), _WINDOW_SIDE)
+
+
+def _resolved_share(grey: _Grey, window: int) -> float:
+    # Multiples of 16 are quick to transform.
+    height, width = (min(side, window) // 16 * 16 for side in grey.shape)
+    if not height or not width:
+        return 1.0
+    top, left = (grey.shape[0] - height) // 2, (grey.shape[1] - width) // 2
+    part = grey[top : top + height, left : left + width].astype(np.float32)
+    part -= np.float32(part.mean(dtype=np.float64))
+    if float(np.abs(part).max()) < _FLAT_LEVELS:
+        return 1.0
+    taper, ring, weight = _spectrum_tables(height, width)
+    part *= taper
+    found = fft.rfft2(part)
+    power = np.square(found.real) + np.square(found.imag)
+    energy = np.bincount(ring, power.ravel(), _RINGS + 1)[:_RINGS] * weight
+    below = np.cumsum(energy)
+    if not below[-1] > 0.0:
+        return 1.0
+    edge = float(np.interp(_ENERGY * below[-1], below, (np.arange(_RINGS) + 1.0) / _RINGS))
+    return min(1.0, edge / _RESOLVED) ** _EDGE_POWER
+
+
+@functools.lru_cache(maxsize=64)
+def _spectrum_tables(
+    height: int, width: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Return the window of a size, the ring of each frequency, and the weights of the rings."""
+    # Hann's window without its zeros at the ends.
+    rows, columns = np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1]
+    taper = np.outer(rows, columns).astype(np.float32)
+    down, across = fft.fftfreq(height) * 2.0, fft.rfftfreq(width) * 2.0
+    frequency = np.sqrt(down[:, None] ** 2 + across[None, :] ** 2)
+    ring = np.minimum((frequency * _RINGS).astype(np.intp), _RINGS).ravel()
+    count = np.bincount(ring, minlength=_RINGS + 1)[:_RINGS]
+    # Mean power of a ring, times frequency squared for the gradient, times the ring's length.
+    weight = ((np.arange(_RINGS) + 0.5) / _RINGS) ** 3 / np.maximum(count, 1)
+    weight[:2] = 0.0  # the ground and slow shading
+    return taper, ring, weight
+
+
+def _grey(pixels: npt.NDArray[np.uint8]) -> _Grey:
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
+    return np.asarray(grey, np.uint8)
+
+
+def _sharpness(grey: _Grey) -> float:
+    """Return mean absolute Laplacian at a common area, as a share: 16 grey levels are one half."""
     height, width = grey.shape
     scale = math.sqrt(_COMMON_PIXELS / (height * width))
     if scale < 1.0:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-    laplacian = cv2.Laplacian(grey, cv2.CV_32F)
-    level = float(np.mean(np.abs(laplacian)))
-    return level / (level + 16.0)
+        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    laplacian = cv2.Laplacian(grey, cv2.CV_16S)
+    level = cv2.norm(laplacian, cv2.NORM_L1) / laplacian.size
+    return float(level / (level + 16.0))
 
 
-def _noise(grey: npt.NDArray[np.uint8]) -> float:
-    """Return the deviation of noise, grey levels (J. Immerkaer, CVIU 64(2), 1996)."""
-    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-    response = np.abs(cv2.filter2D(grey, cv2.CV_32F, kernel))
-    return float(np.median(response)) / (0.6745 * 6.0)
+def _noise(grey: _Grey) -> float:
+    """Return the deviation of noise, grey levels.
 
-
-def _resolved_share(grey: npt.NDArray[np.uint8]) -> float:
-    """Return the share of the shown pixels that carry detail, from Haar energies by level."""
-    level = grey.astype(np.float32)
-    energies = []
-    for _ in range(_LEVELS):
-        height, width = level.shape
-        if height < 2 or width < 2:
-            return 1.0
-        level = level[: height // 2 * 2, : width // 2 * 2]
-        a, b = level[0::2, 0::2], level[0::2, 1::2]
-        c, d = level[1::2, 0::2], level[1::2, 1::2]
-        energies.append(
-            float(np.mean(np.abs(a + b - c - d)) + np.mean(np.abs(a - b + c - d))) / 4.0
-        )
-        level = 0.25 * (a + b + c + d)
-    ratio = (energies[0] + 0.05) / (energies[1] + 0.05)
-    return min(1.0, ratio / 0.7) ** 2
+    The median of the response to a second difference along both axes leaves edges out (after
+    J. Immerkaer, "Fast noise variance estimation", CVIU 64(2), 1996).
+    """
+    if min(grey.shape) < 3:
+        return 0.0
+    response = cv2.convertScaleAbs(cv2.filter2D(grey, cv2.CV_16S, _SECOND_DIFFERENCE))
+    counts = np.cumsum(cv2.calcHist([response], [0], None, [256], [0.0, 256.0]).ravel())
+    half = 0.5 * float(counts[-1])
+    # Between whole numbers, so that a median of small integers does not jump.
+    at = int(np.searchsorted(counts, half))
+    before = float(counts[at - 1]) if at else 0.0
+    median = at - 0.5 + (half - before) / max(float(counts[at]) - before, 1.0)
+    return max(0.0, median) / (0.6745 * 6.0)

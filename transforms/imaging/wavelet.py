@@ -46,38 +46,41 @@ _DETAILS: Final = 240
 # A detail below one grey level between the means of two halves of a block is within what 8-bit
 # rounding, JPEG and sensor noise do to flat areas, so that its sign says nothing.
 _STABLE_GREY_LEVELS: Final = 1.0
+# Two halves of 32 pixels at level 3 and of 128 at level 4: their means differ by detail / pixels.
+_STABLE_LIMITS: Final = _STABLE_GREY_LEVELS * np.repeat([32.0, 128.0], [192, 48]).astype(np.float32)
+# Which of the six bands a detail belongs to: float32 [240, 6].
+_BANDS: Final = np.repeat(np.eye(6), [64, 64, 64, 16, 16, 16], axis=0).astype(np.float32)
 
 
-def _coefficients(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-    """Return Haar coefficients as integers.
+def _haar_matrix() -> npt.NDArray[np.float32]:
+    """Return the 256 coefficients' weights over the 16x16 sums: float32 [256, 256], 0 and +/- 1."""
+    rows = []
+    for side in (8, 4):
+        half = 8 // side
+        low = np.kron(np.eye(side), np.ones(2 * half))
+        high = np.kron(np.eye(side), np.repeat([1.0, -1.0], half))
+        rows += [np.kron(high, low), np.kron(low, high), np.kron(high, high)]
+    rows.append(np.kron(low, low))
+    return np.ascontiguousarray(np.concatenate(rows), np.float32)
+
+
+_HAAR: Final = _haar_matrix()
+_POOL: Final = np.kron(np.eye(16), np.ones(4)).astype(np.float32)  # sums of four pixels: [16, 64]
+
+
+def _coefficients(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return Haar coefficients as whole numbers.
 
     Args:
         thumbnails: uint8 [n, 64, 64].
 
     Returns:
-        int32 [n, 256]: details of level 3 and 4, then the approximation of level 4, as sums of
-        pixels (16 times 2**level times the normalised coefficient of the 64x64 thumbnail's mean).
+        float32 [n, 256]: details of level 3 and 4, then the approximation of level 4, as sums and
+        differences of pixels. They stay below 2**20, so that float32 holds them exactly.
     """
-    n = len(thumbnails)
     # The sums of 4x4 pixels are the approximation of level 2, all that levels 3 and 4 need.
-    rows = thumbnails.reshape(n, 16, 4, 64).sum(axis=2, dtype=np.int32)
-    level = rows.reshape(n, 16, 16, 4).sum(axis=3, dtype=np.int32)
-    out = np.empty((n, KEY_BITS), np.int32)
-    start = 0
-    for side in (8, 4):
-        top, bottom = level[:, 0::2], level[:, 1::2]
-        low, high = top + bottom, top - bottom
-        level = low[..., 0::2] + low[..., 1::2]
-        size = side * side
-        for detail in (
-            high[..., 0::2] + high[..., 1::2],
-            low[..., 0::2] - low[..., 1::2],
-            high[..., 0::2] - high[..., 1::2],
-        ):
-            out[:, start : start + size] = detail.reshape(n, size)
-            start += size
-    out[:, start:] = level.reshape(n, 16)
-    return out
+    sums = _POOL @ thumbnails.astype(np.float32) @ _POOL.T
+    return np.asarray(sums.reshape(len(thumbnails), KEY_BITS) @ _HAAR.T, np.float32)
 
 
 def _orientation_table() -> npt.NDArray[np.intp]:
@@ -124,34 +127,24 @@ def grey_thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray(small, np.uint8)
 
 
-def _texture(details: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+def _texture(details: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Return the information of the detail signs as a share of its maximum.
 
     Signs of details below the noise carry none, and a gradient gives every block the same sign. The
     measure is the entropy of (+, -) within each of the six bands, over the stable details alone.
 
     Args:
-        details: int32 [n, 240].
+        details: float32 [n, 240].
 
     Returns:
         float64 [n] in 0..1.
     """
-    bits = np.zeros(len(details))
-    start = 0
-    for side, pixels in ((8, 32), (4, 128)):
-        size = side * side
-        for _ in range(3):
-            band = details[:, start : start + size]
-            # Two halves of ``pixels`` pixels each: their means differ by detail / pixels.
-            limit = _STABLE_GREY_LEVELS * pixels
-            positive = np.count_nonzero(band >= limit, axis=1)
-            negative = np.count_nonzero(band <= -limit, axis=1)
-            stable = np.maximum(positive + negative, 1)
-            p, q = positive / stable, negative / stable
-            entropy = -(p * np.log2(np.maximum(p, 1e-12)) + q * np.log2(np.maximum(q, 1e-12)))
-            bits += stable * entropy
-            start += size
-    return np.clip(bits / _DETAILS, 0.0, 1.0)
+    positive = (details >= _STABLE_LIMITS) @ _BANDS
+    negative = (details <= -_STABLE_LIMITS) @ _BANDS
+    stable = np.maximum(positive + negative, 1.0)
+    p, q = positive / stable, negative / stable
+    entropy = -p * np.log2(np.maximum(p, 1e-12)) - q * np.log2(np.maximum(q, 1e-12))
+    return np.clip((stable * entropy).sum(axis=1, dtype=np.float64) / _DETAILS, 0.0, 1.0)
 
 
 def wavelet_keys_batch(

@@ -1,0 +1,89 @@
+"""The summary adds up, and refuses rows that do not."""
+
+import pytest
+
+from tests.transforms.reporting.made import (
+    GROUPS,
+    IMAGES,
+    STATS,
+    failed_row,
+    image_row,
+    summary_of,
+)
+from transforms.records import StageStats
+from transforms.reporting.schema import TABLES, to_arrow
+from transforms.reporting.summary import stage_summary, tally
+
+
+def test_the_whole_summary():
+    assert summary_of() == {
+        "run_id": "run-1",
+        "counts": {
+            "listed": 5, "unique": 1, "best": 1, "duplicate": 2, "failed": 1, "groups": 1,
+        },
+        "stages": [
+            {
+                "name": "fingerprint", "seconds": 2.0, "cpu_seconds": 0.5, "workers": 1,
+                "utilisation": 0.25, "items_in": 5, "items_out": 4, "failed": 1, "skipped": 0,
+                "peak_rss_bytes": 77,
+            }
+        ],
+        "bytes": {"listed": 5000, "read_first": 900, "read_second": 0, "reclaimable": 2000},
+        "features": {"computed": 0, "freed": 4},
+        "quality_scores": {"bin_width": 0.05, "counts": [0] * 12 + [4] + [0] * 7, "images": 4},
+        "caps": [
+            {
+                "stage": "wavelet", "name": "bucket", "limit": 100, "applied": 2,
+                "note": "representatives elected",
+            }
+        ],
+        "images_per_second": 2.5,
+        "speed_up": 0.25,
+        "options": {"profile": "fast"},
+        "versions": {"python": "3"},
+    }  # fmt: skip
+
+
+def test_a_stage_adds_up_over_bundles_and_workers():
+    parts = [
+        StageStats("local", "h:1", 1_000_000, 2_000_000, 900_000, 3, 2, 1, 0, 10, 5),
+        StageStats("local", "h:2", 1_500_000, 3_000_000, 1_100_000, 4, 3, 0, 1, 20, 9),
+        StageStats("local", "h:2", 4_000_000, 5_000_000, 400_000, 1, 1, 0, 0, 30, 7),
+    ]
+    assert stage_summary("local", parts) == {
+        "name": "local", "seconds": 4.0, "cpu_seconds": 2.4, "workers": 2, "utilisation": 0.3,
+        "items_in": 8, "items_out": 6, "failed": 1, "skipped": 1, "peak_rss_bytes": 9,
+    }  # fmt: skip
+
+
+def test_a_stage_that_took_no_time_has_no_utilisation():
+    assert stage_summary("x", [STATS._replace(ended_us=1_000_000)])["utilisation"] == 0.0
+
+
+def test_quality_scores_are_counted_in_bins():
+    scores = [0.0, 0.049, 0.05, 0.5, 0.999, 1.0]
+    rows = [image_row(f"{i}", quality_score=score) for i, score in enumerate(scores)]
+    bins = tally("images", to_arrow(TABLES["images"], [*rows, failed_row("x")])).quality
+    assert bins == [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2]
+
+
+def test_r7_nothing_listed_gives_zeros():
+    summary = summary_of([], [], [])
+    assert set(summary["counts"].values()) == {0}
+    assert summary["images_per_second"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"listed": 6}, "6 inputs were listed, but 5 rows"),
+        ({"images": IMAGES[:4], "listed": 5}, "5 inputs were listed, but 4 rows"),
+        ({"images": [*IMAGES[:3], image_row("d", "odd")]}, "4 inputs were listed, but 3 rows"),
+        ({"groups": []}, "0 groups have 1 kept images"),
+        ({"groups": GROUPS * 2}, "2 groups have 1 kept images"),
+        ({"groups": [GROUPS[0]._replace(size=4)]}, "groups of 4 images in all have 3 rows"),
+    ],
+)
+def test_g1_counts_that_do_not_add_up_raise(rows, message):
+    with pytest.raises(ValueError, match=message):
+        summary_of(**rows)
