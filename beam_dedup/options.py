@@ -290,6 +290,7 @@ def cascade_settings(config: PipelineConfig) -> CascadeSettings:
             accept_bits=settings.wavelet_accept_bits,
             min_texture=settings.min_texture,
             verify=settings.verify,
+            relations=frozenset(config.duplicate_relations),
         ),
         global_reject=settings.global_reject,
         local_accept=settings.local_accept,

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from beam_dedup.messages import describe_failure
 from beam_dedup.options import RunConfig, UsageError
-from beam_dedup.worker import LIFELINE
+from beam_dedup.worker import LAST_WORDS, LIFELINE, MARK
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -35,6 +35,7 @@ _WORKER_THREADS = frozenset({"run_worker"})
 _READ_THREADS = frozenset({"beam_control_read", "read_grpc_client_inputs"})
 # How long Beam may take to notice a worker's death, and a worker to end itself, seconds.
 _GRACE_S = 5.0
+_LAST_WORDS = 10_000  # characters of a dead worker's standard error that are logged
 
 
 class JobError(Exception):
@@ -262,14 +263,21 @@ class _Workers:
         """End every worker process, and wait until Beam has seen it."""
         lifeline, self._lifeline = self._lifeline, -1
         os.close(lifeline)
+        if self._death is not None:
+            self._log_last_words()
         if _join(_WORKER_THREADS):
             self._kill()
         self._done.wait(_GRACE_S)
         _join(_READ_THREADS)
 
+    def _log_last_words(self) -> None:
+        for path in self._folder.glob(f"{LAST_WORDS}*"):
+            words = path.read_text(encoding="utf-8", errors="backslashreplace")[-_LAST_WORDS:]
+            log.info("%s: %s", path.name, words)
+
     def _kill(self) -> None:
-        for mark in self._folder.glob("worker-*"):
-            pid = int(mark.name.removeprefix("worker-"))
+        for mark in self._folder.glob(f"{MARK}*"):
+            pid = int(mark.name.removeprefix(MARK))
             # A process that was waited for is no child any more, and its number may be another's.
             with contextlib.suppress(ChildProcessError, ProcessLookupError):
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)

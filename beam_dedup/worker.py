@@ -6,6 +6,7 @@ writing end is the client's. When that closes, by the client's will or by its de
 ends at once. Signals of the terminal are left to the client.
 """
 
+import faulthandler
 import logging
 import os
 import signal
@@ -14,19 +15,21 @@ import threading
 from pathlib import Path
 
 LIFELINE = "BEAM_DEDUP_LIFELINE"  # environment variable: path of the FIFO
+MARK = "worker-"  # beside the FIFO: an empty file for each worker, named by its process id
+LAST_WORDS = "stderr-"  # beside the FIFO: what each worker wrote to standard error
 
 
 def hold_lifeline(path: Path) -> None:
     """End this process as soon as the writing end of a FIFO is closed.
 
-    Leaves a file ``worker-PID`` beside the FIFO, by which the client can end a process that holds
+    Leaves a file ``MARK`` + PID beside the FIFO, by which the client can end a process that holds
     the interpreter's lock and so cannot end itself.
 
     Args:
         path: the FIFO, as the client made it.
     """
     try:
-        (path.parent / f"worker-{os.getpid()}").touch()
+        (path.parent / f"{MARK}{os.getpid()}").touch()
         lifeline = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         # A FIFO without a writer reads as ended; one with a writer has nothing to read yet.
         if os.read(lifeline, 1) == b"":
@@ -63,6 +66,20 @@ def release_buffers() -> None:
     DataOutputOperation.finish = finish_and_release
 
 
+def keep_last_words(folder: Path) -> None:
+    """Send standard output and error into a file, with a trace if this process crashes.
+
+    Beam prints every failure there, which the client reports anyway, in one line.
+
+    Args:
+        folder: of the lifeline.
+    """
+    with (folder / f"{LAST_WORDS}{os.getpid()}").open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    faulthandler.enable()
+
+
 def main() -> None:
     """Run Beam's SDK worker until the client closes its control connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -71,6 +88,7 @@ def main() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
     if path := os.environ.get(LIFELINE):
         hold_lifeline(Path(path))
+        keep_last_words(Path(path).parent)
     from apache_beam.runners.worker import sdk_worker_main
 
     release_buffers()

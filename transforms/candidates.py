@@ -20,7 +20,7 @@ from transforms.imaging.orientation import inverse_orientation
 from transforms.joins import JoinByKey
 from transforms.outputs import in_global_window, several_outputs
 from transforms.records import Candidate, Content, StageStats
-from transforms.telemetry import STATS, MeteredDoFn
+from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "wavelet"
 ID_BYTES = 32
@@ -69,6 +69,7 @@ class _PackDoFn(beam.DoFn):
         self.blocks = block_count(contents)
         block = int.from_bytes(content.content[:8], "big") % self.blocks
         self.packed.setdefault(block, []).append(content.content + content.wavelet_keys)
+        report_progress(STAGE, 0, 1)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for block, parts in sorted(self.packed.items()):
@@ -103,7 +104,8 @@ class _SearchDoFn(MeteredDoFn):
             left = _unpack(parts, True)
             right = left if low == high else _unpack(parts, False)
             keys = right["keys"][:, 0] if low == high else right["keys"]
-            self.meter.items_in += len(left) if low == high else 0
+            searched = len(left) if low == high else 0
+            self.meter.items_in += searched
             for rows, columns, bits, orientations in pairs_within(
                 left["keys"], keys, self.radius_bits, same=low == high
             ):
@@ -119,6 +121,7 @@ class _SearchDoFn(MeteredDoFn):
                         )
                     )
             self.meter.items_out += len(found)
+        report_progress(STAGE, searched)
         yield from found
 
 

@@ -134,7 +134,7 @@ class ComparePairs(beam.PTransform):
             LocalThresholds(settings.local_accept, settings.local_review, settings.relations),
         )
         stats += [read.stats, embedded.stats, compared.stats, verified.stats]
-        fresh = embedded.records
+        known = embedded.records
         if records is not None and not last:
-            fresh = (records, fresh) | f"{name}: records" >> beam.Flatten()
-        return [colors.edges, compared.edges, verified.edges], fresh
+            known = (read.carried, known) | f"{name}: records" >> beam.Flatten()
+        return [colors.edges, compared.edges, verified.edges], known

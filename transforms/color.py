@@ -12,13 +12,13 @@ from typing import Literal, NamedTuple
 import apache_beam as beam
 import numpy as np
 
-from transforms.grouping.relations import whole_image_relation
+from transforms.grouping.relations import DUPLICATE_RELATIONS, whole_image_relation
 from transforms.grouping.units import split_pairs
 from transforms.imaging.color import compare
 from transforms.imaging.orientation import axes
 from transforms.outputs import several_outputs
 from transforms.records import Content, Edge, PairUnit, StageStats
-from transforms.telemetry import STATS, MeteredDoFn
+from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "color"
 
@@ -34,6 +34,7 @@ class ColorSettings:
         accept_bits: Hamming distance of wavelet keys, inclusive.
         min_texture: images below this are low in information and never accepted here.
         verify: whether stages 3 and 4 follow; without them an undecided pair goes to review.
+        relations: the relations that count as duplicates; a pair of another goes to review.
     """
 
     reject_similarity: float
@@ -41,6 +42,7 @@ class ColorSettings:
     accept_bits: int
     min_texture: float
     verify: bool = True
+    relations: frozenset[str] = frozenset(DUPLICATE_RELATIONS)
 
 
 class ComparedColors(NamedTuple):
@@ -88,7 +90,8 @@ def _judge(
         if axes(edge.orientation)[0]:
             size_b = size_b[::-1]
         relation = whole_image_relation(edge.orientation, size_a == size_b, recoloured)
-        return edge._replace(verdict="accept", decided_by="color", relation=relation)
+        verdict = "accept" if relation in settings.relations else "review"
+        return edge._replace(verdict=verdict, decided_by="color", relation=relation)
     if a.animated or b.animated:
         # Near stages see first frames only: two animations that share one are for a person.
         return edge._replace(verdict="review", decided_by="color")
@@ -116,6 +119,7 @@ class _CompareDoFn(MeteredDoFn):
                 edges += judge_colors(batch, contents, self.settings)
         open_edges = [edge for edge in edges if edge.verdict == "undecided"]
         self.meter.items_out += len(open_edges)
+        report_progress("global", 0, len(open_edges))
         for edge in edges:
             if edge.verdict != "undecided":
                 yield unit.component, edge

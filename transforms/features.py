@@ -22,7 +22,7 @@ from transforms.joins import JoinByKey
 from transforms.outputs import several_outputs
 from transforms.records import Content, MemberRead, MemberRecord, PairUnit, StageStats
 from transforms.storage import StorageError, read_bytes
-from transforms.telemetry import STATS, MeteredDoFn
+from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "features"
 # The most a record may weigh on its way through a shuffle (DESIGN.md).
@@ -35,6 +35,7 @@ class ReadMemberRecords(NamedTuple):
 
     fresh: beam.PCollection[MemberRead]
     reused: beam.PCollection[tuple[str, MemberRecord]]  # keyed by unit
+    carried: beam.PCollection[MemberRecord]  # every record of earlier rounds
     stats: beam.PCollection[StageStats]
 
 
@@ -127,6 +128,7 @@ def failed_record(content: Content, stage: str, error_type: str, message: str) -
 
 
 def _requests(unit: PairUnit) -> Iterator[tuple[bytes, tuple[str, Content]]]:
+    report_progress(STAGE, 0, len(unit.contents))
     for content in unit.contents:
         # The keys have done their work; without them a request is a third as large.
         yield content.content, (unit.unit, content._replace(wavelet_keys=b"", color=b""))
@@ -149,16 +151,19 @@ class _ReadDoFn(MeteredDoFn):
     def process(
         self, joined: tuple[bytes, dict[str, Iterable[Any]]]
     ) -> Iterator[
-        MemberRead | beam.pvalue.TaggedOutput[Literal["reused"], tuple[str, MemberRecord]]
+        MemberRead
+        | beam.pvalue.TaggedOutput[Literal["reused"], tuple[str, MemberRecord]]
+        | beam.pvalue.TaggedOutput[Literal["carried"], MemberRecord]
     ]:
-        requests = list(joined[1]["requests"])
-        if not requests:
-            return
+        requests = joined[1]["requests"]
         units = sorted(unit for unit, _ in requests)
         for record in joined[1].get("records", ()):
+            yield beam.pvalue.TaggedOutput("carried", record)
+            report_progress(STAGE, len(units))
             for unit in units:
                 yield beam.pvalue.TaggedOutput("reused", (unit, record))
             return
+        report_progress(STAGE, len(units) - 1)
         yield MemberRead(self._read(requests[0][1]), units)
 
     def _read(self, content: Content) -> MemberRecord:
@@ -213,7 +218,12 @@ class ReadMembers(beam.PTransform):
             | "Join requests" >> JoinByKey(bytes, types)
             | "Read members"
             >> beam.ParDo(_ReadDoFn(self.side, self.limits))
-            .with_output_types(MemberRead, reused=tuple[str, MemberRecord], stats=StageStats)
-            .with_outputs("reused", STATS, main="fresh")
+            .with_output_types(
+                MemberRead,
+                reused=tuple[str, MemberRecord],
+                carried=MemberRecord,
+                stats=StageStats,
+            )
+            .with_outputs("reused", "carried", STATS, main="fresh")
         )
-        return ReadMemberRecords(out.fresh, out.reused, out[STATS])
+        return ReadMemberRecords(out.fresh, out.reused, out.carried, out[STATS])

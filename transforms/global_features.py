@@ -24,7 +24,7 @@ from transforms.records import (
     PairUnit,
     StageStats,
 )
-from transforms.telemetry import STATS, MeteredDoFn
+from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "global"
 
@@ -155,6 +155,7 @@ class _CompareDoFn(MeteredDoFn):
                 else:
                     left.append(compared)
             self.meter.items_out += len(left)
+            report_progress("local", 0, len(left))
             self.meter.failed += len(unit.pairs) - len(usable)
         for edge in settled:
             yield unit.component, edge

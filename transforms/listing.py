@@ -24,6 +24,7 @@ from transforms.storage.sightings import Kind, Scope, Sighting
 from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "list"
+_NEXT_STAGE = "fingerprint"  # that of transforms.fingerprints, which loads the decoder
 
 # Sightings timed together; enough that the clock costs nothing, few enough for a live display.
 _BATCH = 1000
@@ -156,6 +157,8 @@ class _WalkInputs(MeteredDoFn):
                 return
             self.meter.items_in += len(batch)
             report_progress(STAGE, len(batch), len(batch))
+            # What is found will be read; a few of them may be left out or double.
+            report_progress(_NEXT_STAGE, 0, len(batch))
             for sighting in batch:
                 kind, ref, error_type, message = sighting
                 yield ref.uri, (kind, ref, error_type, message)

@@ -19,7 +19,7 @@ from transforms.imaging.orientation import inverse_orientation
 from transforms.joins import JoinByKey
 from transforms.outputs import several_outputs
 from transforms.records import Candidate, Content, Edge, PairUnit, StageStats
-from transforms.telemetry import STATS, MeteredDoFn
+from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "plan"
 STAR = "star"
@@ -138,6 +138,7 @@ class _PlanDoFn(MeteredDoFn):
             edges = verified(component)
             needed = plan(len(component.contents), component.candidates, edges, last=self.last)
             self.meter.items_out += len(needed)
+            report_progress("color", 0, len(needed))
             if self.last:
                 asked = sum(not star for _, _, star in needed)
                 compared = sum(pair in component.candidates for pair in edges)

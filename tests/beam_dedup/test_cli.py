@@ -89,11 +89,14 @@ def test_refusals_are_one_line_and_exit_2(words: list[str], message: str, capsys
     assert printed.err.count("\n") == 1
 
 
-def test_a_failure_is_one_line_and_exit_1(pictures: Path, tmp_path: Path, capsys: Capture) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failure_is_one_line_and_exit_1(
+    pictures: Path, tmp_path: Path, workers: int, capfd: Capture
+) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "images").write_text("in the way")
-    assert cli.main(_words(pictures, tmp_path / "out")) == 1
-    printed = capsys.readouterr()
+    assert cli.main(_words(pictures, tmp_path / "out", f"--workers={workers}")) == 1
+    printed = capfd.readouterr()
     assert printed.out == ""
     assert re.fullmatch(
         r"beam-dedup: failed: step '[^']+': \w+Error: .*images.*; no report was written; "

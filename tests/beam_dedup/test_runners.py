@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import os
 import select
 import signal
@@ -83,11 +84,15 @@ def test_r13_a_failing_step_is_one_line(out: Path, side: Path, workers: int) -> 
     assert list(out.iterdir()) == []
 
 
-def test_a_worker_that_dies_fails_the_job(out: Path, side: Path) -> None:
+def test_a_worker_that_dies_fails_the_job(
+    out: Path, side: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     build = functools.partial(steps.build, step=steps.Die(), folder=str(out))
     with pytest.raises(JobError, match=r"worker process ended early .*-9"):
         runners.run(build, RunConfig(workers=2), [], side)
     assert _alive(side) == []
+    assert "these are my last words" in caplog.text
 
 
 def test_workers_that_cannot_start_fail_the_job(

@@ -23,11 +23,8 @@ _COLOURS: Final = 3
 _GRADIENT_DIMENSIONS: Final = _BINS * sum(g * g for g in _GRIDS)
 _COLOUR_DIMENSIONS: Final = _COLOURS * sum(g * g for g in _GRIDS)
 _COLOUR_WEIGHT: Final = 0.5
-_CELL_OF_PIXEL: Final = np.arange(_SIDE * _SIDE, dtype=np.intp).reshape(_SIDE, _SIDE) // (
-    _SIDE // _GRIDS[0]
-) % _GRIDS[0] + _GRIDS[0] * (
-    np.arange(_SIDE, dtype=np.intp)[:, None] // (_SIDE // _GRIDS[0])
-)
+_CELL_OF_LINE: Final = np.arange(_SIDE, dtype=np.intp) // (_SIDE // _GRIDS[0])
+_CELL_OF_PIXEL: Final = _CELL_OF_LINE[:, None] * _GRIDS[0] + _CELL_OF_LINE[None, :]
 #: Length of the descriptor.
 DIMENSIONS: Final = _GRADIENT_DIMENSIONS + _COLOUR_DIMENSIONS
 

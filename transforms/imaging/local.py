@@ -62,10 +62,13 @@ _TEXTURE: Final = 6.0  # grey levels of deviation of a textured block
 _ACCEPT_OVERLAP: Final = 0.4  # share of the textured blocks that agree
 _ACCEPT_LARGEST: Final = 0.25  # share of the largest piece that differs: logo 0.11, caption 0.15
 _ACCEPT_INNER: Final = 0.05  # share of the largest such piece away from the border
-_ACCEPT_CHROMA: Final = 0.63
+_ACCEPT_CHROMA: Final = 0.63  # hue turns 0.49 and below but for one of 90; 0.999 of copies 0.77
+_ACCEPT_AREA: Final = 0.6  # common share of the better covered picture: a copy lies in the other
 _MARGIN: Final = 2  # blocks from the border within which a piece counts as touching it
 _TONE: Final = 40.0  # grey levels between flat blocks that differ
-_FLAT_LEVELS: Final = 8.0  # levels between blocks at which two flat pictures have a score of 0
+_FLAT_LEVELS: Final = 4.0  # levels between blocks at which two flat pictures have a score of 0
+_GRAIN: Final = 1.0  # grey levels of deviation of a flat block that holds grain
+_GRAIN_SCORE: Final = 0.45
 _PAPER: Final = 0.6  # share of one ground at which the strict comparison begins
 _PAPER_DIFFER: Final = 0.008  # share of textured blocks that may differ on such a ground
 # Below this longer side, in pixels, forms filled in differently reached 0.67 and copies 0.67 to 1.
@@ -234,7 +237,7 @@ def _orb(grey: _Bytes, max_points: int) -> Optional[tuple[_Floats, _Bytes, _Byte
         return None
     order = np.array([k.class_id for k in kept], np.intp)
     points = np.array([k.pt for k in keypoints], np.float32)
-    return points[order], descriptors[order], np.asarray(mirrored, np.uint8)
+    return points[order], np.asarray(descriptors, np.uint8)[order], np.asarray(mirrored, np.uint8)
 
 
 def _sift(grey: _Bytes, max_points: int) -> Optional[tuple[_Floats, _Bytes, _Bytes]]:
@@ -443,16 +446,17 @@ def _compare(
     if min(area_a, area_b) < _LEAST_AREA:
         return _NO_EVIDENCE
     blocks = _align(a, b, transform)
-    if blocks is None:
-        return _NO_EVIDENCE
     textured = int(np.count_nonzero(blocks.textured))
     inside = int(np.count_nonzero(blocks.inside))
+    if not inside:
+        return _NO_EVIDENCE
     if textured < _LEAST_TEXTURED * max(1.0, inside / 400.0):
-        score, overlap, chroma, moved = *_flat_score(blocks), False
+        overlap, moved = 0.0, False
+        score = chroma = _flat_score(blocks) if _keeps_shape(transform) else 0.0
     else:
         overlap = float(np.count_nonzero(blocks.agree)) / textured
         chroma, moved = _chroma(blocks)
-        score = _score(blocks, overlap, chroma, settings)
+        score = _score(blocks, overlap, chroma, max(area_a, area_b), settings)
     relation, derived = "similar", 0
     if score >= settings.review_score:
         relation, derived = _relation(a, b, transform, (area_a, area_b), blocks, moved)
@@ -482,23 +486,18 @@ def _corners(width: int, height: int) -> _Doubles:
     return np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom]])
 
 
-def _align(a: _View, b: _View, transform: _Doubles) -> Optional[_Blocks]:
-    """Warp the finer picture onto the coarser one and compare them block by block.
-
-    Returns:
-        The blocks, or None if the frame holds no 2x2 of them.
-    """
+def _align(a: _View, b: _View, transform: _Doubles) -> _Blocks:
+    """Warp the finer picture onto the coarser one and compare them block by block."""
     in_b = _size_ratio(transform) <= 1.0
     moved, fixed = (a, b) if in_b else (b, a)
     matrix = transform if in_b else _invert(transform)
-    grow = _enlargement(fixed.grey.shape)
-    matrix = _compose(_scaling(grow, grow), matrix)
-    height, width = fixed.grey.shape[0] * grow, fixed.grey.shape[1] * grow
+    across, down = _enlargement(fixed.grey.shape)
+    if across > 1 or down > 1:
+        matrix = _compose(_scaling(across, down), matrix)
+        size = (fixed.grey.shape[1] * across, fixed.grey.shape[0] * down)
+        fixed = _resized(fixed, *size, cv2.INTER_LINEAR)
+    height, width = fixed.grey.shape
     rows, columns = height // _CELL, width // _CELL
-    if rows < 3 or columns < 3:
-        return None
-    if grow > 1:
-        fixed = _resized(fixed, width, height, cv2.INTER_LINEAR)
     shape = moved.grey.shape
     shrink = _size_ratio(matrix)
     if shrink < 0.8:  # averages before it samples, against aliasing
@@ -521,9 +520,16 @@ def _align(a: _View, b: _View, transform: _Doubles) -> Optional[_Blocks]:
     )  # fmt: skip
 
 
-def _enlargement(shape: tuple[int, ...]) -> int:
-    """Return the factor that gives a tiny frame enough blocks, 1 for most."""
-    return max(1, min(-(-_LEAST_SIDE // min(shape[:2])), 512 // max(shape[:2])))
+def _enlargement(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return factors along x and y that give a tiny or thin frame 3x3 cells or more."""
+    whole = max(1, min(-(-_LEAST_SIDE // min(shape)), 512 // max(shape)))
+    return max(whole, -(-3 * _CELL // shape[1])), max(whole, -(-3 * _CELL // shape[0]))
+
+
+def _keeps_shape(transform: _Doubles) -> bool:
+    """Return whether a map stretches no direction by over 3 % against the other."""
+    stretch = np.linalg.svd(transform[:, :2], compute_uv=False)
+    return bool(stretch[0] <= 1.03 * stretch[1])
 
 
 def _resized(view: _View, width: int, height: int, how: int) -> _View:
@@ -537,9 +543,11 @@ def _resized(view: _View, width: int, height: int, how: int) -> _View:
 def _cell_colours(rgb: _Bytes, matrix: _Doubles, rows: int, columns: int) -> _Bytes:
     """Return the mean colours of the cells of a warped picture: uint8 [rows, columns, 3].
 
-    Colours vary slowly, so they are warped at a quarter of the size, at a twelfth of the cost.
+    Colours vary slowly, so those of all but small pictures are warped at a quarter of the size, at
+    a twelfth of the cost.
     """
-    height, width = max(1, rgb.shape[0] // 4), max(1, rgb.shape[1] // 4)
+    part = max(1, min(4, min(rgb.shape[:2]) // 16))
+    height, width = rgb.shape[0] // part, rgb.shape[1] // part
     small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     there = _compose(matrix, _scaling(rgb.shape[1] / width, rgb.shape[0] / height))
     there = _compose(_scaling(2.0 / _CELL, 2.0 / _CELL), there)
@@ -621,7 +629,8 @@ def _tone_misfit(mean_a: _Doubles, mean_b: _Doubles, basis: _Mask) -> _Doubles:
     some_a, some_b = mean_a[basis], mean_b[basis]
     gain = float(np.clip((some_b.std() + 4.0) / (some_a.std() + 4.0), 0.4, 2.5))
     root = gain**0.5
-    return np.abs((mean_b - some_b.mean()) / root - (mean_a - some_a.mean()) * root)
+    misfit = (mean_b - some_b.mean()) / root - (mean_a - some_a.mean()) * root
+    return np.asarray(np.abs(misfit), np.float64)
 
 
 def _chroma(blocks: _Blocks) -> tuple[float, bool]:
@@ -658,12 +667,15 @@ def _largest(blocks: _Blocks) -> tuple[float, float]:
     return largest, float(sizes.max())
 
 
-def _score(blocks: _Blocks, overlap: float, chroma: float, settings: LocalSettings) -> float:
+def _score(
+    blocks: _Blocks, overlap: float, chroma: float, area: float, settings: LocalSettings
+) -> float:
     """Return the score of a textured pair: the weakest of its kinds of evidence."""
     largest, inner = _largest(blocks)
     score = min(
         _graded(overlap, _ACCEPT_OVERLAP),
         _graded(chroma, _ACCEPT_CHROMA),
+        _graded(area, _ACCEPT_AREA),
         1.0 - largest / (2.0 * _ACCEPT_LARGEST),
         1.0 - inner / (2.0 * _ACCEPT_INNER),
     )
@@ -677,10 +689,14 @@ def _graded(value: float, limit: float) -> float:
     return 0.5 * value / limit if value < limit else 0.5 + 0.5 * (value - limit) / (1.0 - limit)
 
 
-def _flat_score(blocks: _Blocks) -> tuple[float, float, float]:
-    """Return score, overlap and chroma of a pair without texture, compared in absolute terms."""
+def _flat_score(blocks: _Blocks) -> float:
+    """Return the score of a pair without texture: flat grounds, gradients, night.
+
+    Nothing is forgiven here, since two such pictures differ by little else than brightness and
+    colour: the worst block decides. Grain that does not agree is a person's to judge.
+    """
     if not blocks.inside.all():
-        return 0.0, 0.0, 0.0
+        return 0.0
     ncc, mean_a, mean_b, deviation_a, deviation_b = _correlation(
         _smooth(blocks.grey_a), _smooth(blocks.grey_b)
     )
@@ -689,9 +705,11 @@ def _flat_score(blocks: _Blocks) -> tuple[float, float, float]:
         float(np.abs(mean_a - mean_b).max()),
         float(np.abs(deviation_a - deviation_b).max()),
     )
-    del ncc
     score = max(0.0, 1.0 - worst / _FLAT_LEVELS)
-    return score, 0.0, score
+    grain = np.minimum(deviation_a, deviation_b) >= _GRAIN
+    if grain.any() and float(np.median(ncc[grain])) < 0.5:
+        score = min(score, _GRAIN_SCORE)
+    return score
 
 
 def _paper_share(blocks: _Blocks) -> float:
@@ -716,10 +734,7 @@ def _paper_score(blocks: _Blocks) -> float:
     share = np.count_nonzero(blocks.differ) / textured
     strokes = 1.0
     for dx, dy in ((1, 0), (0, 1)):
-        a, b = (
-            _derivative(_smooth(grey), dx, dy)
-            for grey in (blocks.grey_a, blocks.grey_b)
-        )
+        a, b = (_derivative(_smooth(grey), dx, dy) for grey in (blocks.grey_a, blocks.grey_b))
         ncc, _, _, deviation_a, deviation_b = _correlation(a, b)
         strong = blocks.textured & (np.minimum(deviation_a, deviation_b) >= 2.0)
         if np.count_nonzero(strong) >= _LEAST_TEXTURED:
@@ -833,9 +848,7 @@ def _overlaid_side(blocks: _Blocks) -> int:
     for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
         mask[dy : dy + rows, dx : dx + columns] |= blocks.differ
     pixels = np.repeat(np.repeat(mask, _CELL, axis=0), _CELL, axis=1)
-    greys = [
-        grey[: pixels.shape[0], : pixels.shape[1]] for grey in (blocks.grey_a, blocks.grey_b)
-    ]
+    greys = [grey[: pixels.shape[0], : pixels.shape[1]] for grey in (blocks.grey_a, blocks.grey_b)]
     largest, _ = _largest(blocks)
     share = np.count_nonzero(blocks.differ) / np.count_nonzero(blocks.inside)
     if largest < 0.4 * share:

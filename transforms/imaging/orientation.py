@@ -1,8 +1,8 @@
 """The eight orientations of EXIF (tag 0x0112) as maps of grids, images and points.
 
-Orientation o stands for the act that EXIF o asks of a reader: 1 nothing, 2 mirror left-right, 3 half
-turn, 4 mirror top-bottom, 5 transpose, 6 quarter turn clockwise, 7 transverse, 8 quarter turn
-counter-clockwise (CIPA DC-008, "Exif", 4.6.4 A).
+Orientation o stands for the act that EXIF o asks of a reader: 1 nothing, 2 mirror left-right,
+3 half turn, 4 mirror top-bottom, 5 transpose, 6 quarter turn clockwise, 7 transverse, 8 quarter
+turn counter-clockwise (CIPA DC-008, "Exif", 4.6.4 A).
 """
 
 from typing import Final
@@ -58,9 +58,7 @@ def is_mirror(orientation: int) -> bool:
     return orientation in (2, 4, 5, 7)
 
 
-def apply(
-    pixels: npt.NDArray[np.uint8], orientation: int
-) -> npt.NDArray[np.uint8]:
+def apply(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
     """Return the image turned by an orientation, contiguous in memory.
 
     Args:

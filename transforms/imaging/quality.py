@@ -125,7 +125,7 @@ def _resolved_share(grey: _Grey, window: int) -> float:
     if not below[-1] > 0.0:
         return 1.0
     edge = float(np.interp(_ENERGY * below[-1], below, (np.arange(_RINGS) + 1.0) / _RINGS))
-    return min(1.0, edge / _RESOLVED) ** _EDGE_POWER
+    return float(min(1.0, edge / _RESOLVED) ** _EDGE_POWER)
 
 
 @functools.lru_cache(maxsize=64)

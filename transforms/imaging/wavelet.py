@@ -144,7 +144,8 @@ def _texture(details: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     stable = np.maximum(positive + negative, 1.0)
     p, q = positive / stable, negative / stable
     entropy = -p * np.log2(np.maximum(p, 1e-12)) - q * np.log2(np.maximum(q, 1e-12))
-    return np.clip((stable * entropy).sum(axis=1, dtype=np.float64) / _DETAILS, 0.0, 1.0)
+    bits = (stable * entropy).sum(axis=1, dtype=np.float64)
+    return np.asarray(np.clip(bits / _DETAILS, 0.0, 1.0), np.float64)
 
 
 def wavelet_keys_batch(

@@ -1,0 +1,135 @@
+"""Colour descriptors: what is forgiven, and what is another picture."""
+
+import numpy as np
+import pytest
+
+from tests.transforms.imaging import pictures
+from transforms.imaging.color import (
+    DESCRIPTOR_BYTES,
+    HINT_RECOLOURED,
+    HINT_SAME_COLOURS,
+    REJECT_SIMILARITY,
+    color_descriptor,
+    compare,
+)
+from transforms.imaging.orientation import ORIENTATIONS, apply, inverse_orientation
+
+
+def _compare(a: np.ndarray, b: np.ndarray, orientation: int = 1) -> tuple[float, int]:
+    similarity, hint = compare(
+        color_descriptor(a)[None], color_descriptor(b)[None], np.array([orientation])
+    )
+    return float(similarity[0]), int(hint[0])
+
+
+def test_descriptor_is_compact_and_of_fixed_length() -> None:
+    descriptor = color_descriptor(pictures.photograph(0))
+    assert descriptor.shape == (DESCRIPTOR_BYTES,)
+    assert descriptor.dtype == np.uint8
+    assert DESCRIPTOR_BYTES <= 128
+
+
+def test_descriptor_of_a_plain_colour_is_its_ycbcr() -> None:
+    descriptor = color_descriptor(np.full((40, 60, 3), (255, 0, 0), np.uint8)).reshape(3, 36)
+    # ITU-R BT.601, full range: red is Y 76, Cb 85, Cr 255.5.
+    np.testing.assert_array_equal(descriptor, np.repeat([[76], [85], [255]], 36, axis=1))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_identical_pictures_are_wholly_similar(seed: int) -> None:
+    picture = pictures.photograph(seed)
+    assert _compare(picture, picture) == (1.0, HINT_SAME_COLOURS)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_casts_grey_saturation_and_tone_are_forgiven(seed: int) -> None:
+    picture = pictures.photograph(seed)
+    tone = (255.0 * (picture / 255.0) ** 1.5).astype(np.uint8)
+    dull = (0.5 * picture + 0.5 * pictures.grey(picture)).astype(np.uint8)
+    for copy in (
+        pictures.gained(picture, (1.18, 1.0, 0.84)),
+        pictures.gained(picture, (0.84, 1.0, 1.18)),
+        pictures.gained(picture, (0.7, 0.7, 0.7)),
+        pictures.grey(picture),
+        dull,
+        tone,
+    ):
+        similarity, hint = _compare(picture, copy)
+        assert similarity >= 0.7
+        assert hint == HINT_RECOLOURED
+    assert _compare(picture, pictures.jpeg(picture, 70))[1] == HINT_SAME_COLOURS
+
+
+@pytest.mark.parametrize("degrees", [90, 120, 180])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_turn_of_the_hue_is_another_picture(seed: int, degrees: int) -> None:
+    rng = np.random.default_rng(seed)
+    tint = np.array([(230, 60, 40), (40, 180, 70), (50, 80, 220), (220, 190, 40)][seed])
+    layout = pictures.photograph(seed).mean(axis=2, keepdims=True) / 255.0
+    picture = np.clip(tint * (0.4 + layout) + rng.normal(0, 3, (180, 240, 3)), 0, 255)
+    picture = picture.astype(np.uint8)
+    assert _compare(picture, pictures.hue_turned(picture, degrees))[0] < REJECT_SIMILARITY
+    assert _compare(pictures.hue_turned(picture, degrees), picture)[0] < REJECT_SIMILARITY
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_captions_and_logos_are_left_out(seed: int) -> None:
+    picture = pictures.photograph(seed)
+    logo = picture.copy()
+    logo[:57, :76] = (230, 20, 200)  # 10 % of the area
+    assert _compare(picture, pictures.captioned(picture))[0] >= 0.8
+    assert _compare(picture, logo)[0] >= 0.8
+
+
+def test_orientation_turns_the_first_picture() -> None:
+    picture = pictures.photograph(11)
+    for value in ORIENTATIONS:
+        turned = apply(picture, value)
+        # Areas of 6x6 cells of an odd fit differ by a rounding.
+        assert _compare(picture, turned, value)[0] >= 0.995
+        assert _compare(turned, picture, inverse_orientation(value))[0] >= 0.995
+        if value != 1:
+            assert _compare(picture, turned, 1)[0] < 0.9
+
+
+def test_exchanging_the_pictures_changes_nothing() -> None:
+    descriptors = np.stack([color_descriptor(pictures.photograph(seed)) for seed in range(12)])
+    copies = np.stack(
+        [color_descriptor(pictures.gained(pictures.photograph(s), (1.1, 0.9, 0.8))) for s in range(12)]
+    )
+    ones = np.ones(12, np.int8)
+    for a, b in ((descriptors, copies), (descriptors, descriptors[::-1])):
+        forth, back = compare(a, b, ones), compare(b, a, ones)
+        np.testing.assert_allclose(forth[0], back[0], atol=2e-4)
+        np.testing.assert_array_equal(forth[1], back[1])
+
+
+def test_pairs_are_compared_independently() -> None:
+    a = np.stack([color_descriptor(pictures.photograph(seed)) for seed in range(5)])
+    b = a[::-1].copy()
+    turns = np.array([1, 2, 6, 7, 8])
+    together = compare(a, b, turns)[0]
+    alone = [compare(a[k : k + 1], b[k : k + 1], turns[k : k + 1])[0][0] for k in range(5)]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_no_pairs_give_no_results() -> None:
+    none = np.zeros((0, DESCRIPTOR_BYTES), np.uint8)
+    similarity, hint = compare(none, none, np.zeros(0, np.int8))
+    assert similarity.shape == hint.shape == (0,)
+
+
+def test_m4_distinct_flat_colours_are_not_alike() -> None:
+    colours = [(217, 22, 22), (22, 217, 22), (22, 22, 217), (200, 200, 40), (0, 0, 0)]
+    flats = [np.full((50, 70, 3), colour, np.uint8) for colour in colours]
+    for i, a in enumerate(flats):
+        for j, b in enumerate(flats):
+            similarity = _compare(a, b)[0]
+            assert similarity == 1.0 if i == j else similarity < REJECT_SIMILARITY
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (3, 2)])
+def test_m5_tiny_and_thin_pictures_compare(shape: tuple[int, int]) -> None:
+    black, white = np.zeros((*shape, 3), np.uint8), np.full((*shape, 3), 255, np.uint8)
+    assert _compare(black, black)[0] == 1.0
+    assert _compare(black, white)[0] < REJECT_SIMILARITY

@@ -1,0 +1,88 @@
+"""Quality: an original comes before its blurred and reduced copies; every measure is finite."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.transforms.imaging import pictures
+from transforms.imaging.quality import measure, resolved_share
+
+
+class _Facts(NamedTuple):
+    width: int
+    height: int
+
+
+def _measure(picture: np.ndarray, full: tuple[int, int] | None = None):
+    height, width = picture.shape[:2]
+    return measure(picture, _Facts(*(full or (width, height))))
+
+
+def _detailed(seed: int, height: int = 180, width: int = 240) -> np.ndarray:
+    """Return a picture whose gradient has as much energy at Nyquist's frequency as elsewhere."""
+    rng = np.random.default_rng(seed)
+    y, x = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
+    spectrum = np.fft.rfft2(rng.normal(size=(height, width)))
+    spectrum /= np.maximum(np.hypot(y, x), 1.0 / width)
+    plane = np.fft.irfft2(spectrum, (height, width))
+    plane = 128.0 + 45.0 * plane / plane.std()
+    return np.repeat(np.clip(plane, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_enlarged_picture_resolves_less_than_its_original(seed: int) -> None:
+    original = _detailed(seed)
+    enlarged = cv2.resize(original, (408, 306), interpolation=cv2.INTER_CUBIC)
+    assert resolved_share(original) == pytest.approx(1.0, abs=0.1)
+    assert resolved_share(enlarged) < 0.5
+    assert _measure(enlarged).effective_pixels < 0.5 * 408 * 306
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_blur_lowers_sharpness_and_effective_pixels(seed: int) -> None:
+    original = _detailed(seed)
+    before = _measure(original)
+    for sigma in (1.0, 2.0):
+        after = _measure(cv2.GaussianBlur(original, (0, 0), sigma))
+        assert after.sharpness < before.sharpness
+        assert after.effective_pixels < before.effective_pixels
+        before = after
+
+
+def test_effective_pixels_follow_the_full_size() -> None:
+    picture = _detailed(0)
+    half, quarter = _measure(picture, (480, 360)), _measure(picture, (240, 180))
+    assert half.effective_pixels == pytest.approx(4 * quarter.effective_pixels, rel=1e-6)
+    assert half.score > quarter.score
+
+
+def test_noise_contrast_and_brightness_say_what_they_are_named_for() -> None:
+    picture = cv2.GaussianBlur(_detailed(1), (0, 0), 3.0)
+    grain = np.random.default_rng(1).normal(0.0, 12.0, picture.shape[:2])[..., None]
+    noisy = np.clip(picture + grain, 0, 255).astype(np.uint8)
+    assert _measure(picture).noise < 0.05
+    assert _measure(noisy).noise == pytest.approx(12.0 / 25.0, abs=0.06)
+    dim = (picture * 0.5).astype(np.uint8)
+    assert _measure(dim).contrast == pytest.approx(0.5 * _measure(picture).contrast, abs=0.01)
+    assert _measure(dim).brightness == pytest.approx(0.5 * _measure(picture).brightness, abs=0.01)
+
+
+def test_the_same_pixels_give_the_same_measures() -> None:
+    picture = pictures.photograph(5)
+    assert _measure(picture) == _measure(picture.copy())
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (2, 2), (15, 17), (16, 16)])
+@pytest.mark.parametrize("value", [0, 77, 255])
+def test_m4_m5_flat_and_tiny_pictures_have_finite_measures(
+    shape: tuple[int, int], value: int
+) -> None:
+    quality = _measure(np.full((*shape, 3), value, np.uint8))
+    assert quality.sharpness == 0.0
+    assert quality.contrast == 0.0
+    assert quality.noise == 0.0
+    assert quality.brightness == pytest.approx(value / 255, abs=1e-4)
+    assert quality.effective_pixels == shape[0] * shape[1]
+    assert 0.0 <= quality.score <= 1.0
