@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _SAMPLE = 200  # images; a quarter of a second of photographs of 110 KB, a few of 12 megapixels
 _SAMPLE_S = 20.0  # seconds after which the sample ends, however few it has
-# Comparing took 220 CPU seconds for 5,420 images of which three in four are copies, a heavy case
-# (docs/DESIGN.md, candidates and verification).
-_COMPARE_S_AN_IMAGE = 220 / 5420
+# Stages 2 to 5 and the report took 45 CPU seconds for 5,420 photographs of which three in four are
+# copies, a heavy case (README, "Measured").
+_COMPARE_S_AN_IMAGE = 45 / 5420
 # Measured on FnApiRunner: a process without and with Beam's inference package importing torch,
 # and what the shuffle keeps for an image (docs/DESIGN.md; the shuffle is an upper bound).
 _PROCESS_BYTES = 250e6

@@ -193,7 +193,7 @@ def _by_first(candidate: Candidate) -> tuple[bytes, Candidate]:
 
 
 def _with_component(
-    joined: tuple[bytes, dict[str, Iterable[Any]]],
+    joined: tuple[bytes, dict[str, list[Any]]],
 ) -> Iterator[tuple[bytes, Candidate]]:
     for component in joined[1]["component"]:
         for candidate in joined[1]["candidate"]:

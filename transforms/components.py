@@ -6,7 +6,7 @@ pair, or has more than one row, leaves once; lone contents have nothing left to 
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
@@ -28,7 +28,7 @@ def _by_content(content: Content) -> tuple[bytes, Content]:
 
 
 def _key(
-    joined: tuple[bytes, dict[str, Iterable[Any]]],
+    joined: tuple[bytes, dict[str, list[Any]]],
 ) -> Iterator[
     tuple[bytes, Content] | beam.pvalue.TaggedOutput[Literal["copies"], tuple[bytes, Content]]
 ]:

@@ -7,7 +7,7 @@ so, and its pairs go to review.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
@@ -149,7 +149,7 @@ class _ReadDoFn(MeteredDoFn):
         cv2.setNumThreads(1)
 
     def process(
-        self, joined: tuple[bytes, dict[str, Iterable[Any]]]
+        self, joined: tuple[bytes, dict[str, list[Any]]]
     ) -> Iterator[
         MemberRead
         | beam.pvalue.TaggedOutput[Literal["reused"], tuple[str, MemberRecord]]

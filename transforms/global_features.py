@@ -5,7 +5,7 @@ In: undecided ``PairUnit`` elements and member records by unit. Out: rejected or
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
@@ -127,7 +127,7 @@ class _CompareDoFn(MeteredDoFn):
         self.max_group_size_local = max_group_size_local
 
     def process(
-        self, joined: tuple[str, dict[str, Iterable[Any]]]
+        self, joined: tuple[str, dict[str, list[Any]]]
     ) -> Iterator[tuple[bytes, Edge] | beam.pvalue.TaggedOutput[Literal["undecided"], LocalPair]]:
         records: dict[bytes, MemberRecord] = {}
         for record in joined[1]["records"]:

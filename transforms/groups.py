@@ -7,7 +7,7 @@ every duplicate has equal hashes with, or an accepted edge to, the very image th
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
@@ -192,7 +192,7 @@ class _ElectDoFn(MeteredDoFn):
     stage = STAGE
 
     def process(
-        self, joined: tuple[bytes, dict[str, Iterable[Any]]]
+        self, joined: tuple[bytes, dict[str, list[Any]]]
     ) -> Iterator[
         Decision
         | beam.pvalue.TaggedOutput[Literal["groups"], GroupRow]
@@ -216,7 +216,7 @@ class ElectBest(beam.PTransform):
         super().__init__()
 
     @several_outputs
-    def expand(self, joined: beam.PCollection[tuple[bytes, dict[str, Iterable[Any]]]]) -> Elected:
+    def expand(self, joined: beam.PCollection[tuple[bytes, dict[str, list[Any]]]]) -> Elected:
         """Turn joined components into decisions, group rows and edge rows."""
         out = joined | "Walk" >> (
             beam.ParDo(_ElectDoFn())

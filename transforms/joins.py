@@ -67,10 +67,11 @@ class JoinByKey(beam.PTransform):
         """Turn named PCollections of (key, record) into (key, {name: [records]})."""
         if set(named) != set(self.types):
             raise ValueError(f"inputs {sorted(named)} are not the types' {sorted(self.types)}")
+        key: Any = self.key_type
         encoded = [
             named[name]
             | f"Encode {name}"
-            >> beam.ParDo(_EncodeDoFn(number, kind)).with_output_types(tuple[self.key_type, bytes])
+            >> beam.ParDo(_EncodeDoFn(number, kind)).with_output_types(tuple[key, bytes])
             for number, (name, kind) in enumerate(self.types.items())
         ]
         return (
@@ -79,6 +80,6 @@ class JoinByKey(beam.PTransform):
             | "Group" >> beam.GroupByKey()
             | "Decode"
             >> beam.ParDo(_DecodeDoFn(self.types)).with_output_types(
-                tuple[self.key_type, dict[str, list[Any]]]
+                tuple[key, dict[str, list[Any]]]
             )
         )

@@ -6,7 +6,7 @@ every pair that can still change a group, so what is never compared could not ma
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -48,7 +48,7 @@ class ComponentInputs(NamedTuple):
     candidates: beam.PCollection[tuple[bytes, Candidate]] | None
     edges: list[beam.PCollection[tuple[bytes, Edge]]]
 
-    def join(self, prefix: str = "") -> beam.PCollection[tuple[bytes, dict[str, Iterable[Any]]]]:
+    def join(self, prefix: str = "") -> beam.PCollection[tuple[bytes, dict[str, list[Any]]]]:
         """Gather each component's contents, candidates and edges."""
         tagged = {"contents": self.contents}
         if self.candidates is not None:
@@ -59,7 +59,7 @@ class ComponentInputs(NamedTuple):
         return tagged | f"{prefix}join components" >> JoinByKey(bytes, types)
 
 
-def gather(joined: tuple[bytes, dict[str, Iterable[Any]]]) -> Component:
+def gather(joined: tuple[bytes, dict[str, list[Any]]]) -> Component:
     """Number a joined component's members in the keep-best order."""
     key, parts = joined
     contents = sorted(parts["contents"], key=lambda content: content.rank)
@@ -132,7 +132,7 @@ class _PlanDoFn(MeteredDoFn):
         self.last = last
         self.max_group_size = max_group_size
 
-    def process(self, joined: tuple[bytes, dict[str, Iterable[Any]]]) -> Iterator[PairUnit]:
+    def process(self, joined: tuple[bytes, dict[str, list[Any]]]) -> Iterator[PairUnit]:
         with self.meter.work():
             component = gather(joined)
             edges = verified(component)
@@ -187,7 +187,7 @@ class PlanComparisons(beam.PTransform):
             raise ValueError(f"max_group_size must be at least 2, not {self.max_group_size!r}")
 
     @several_outputs
-    def expand(self, joined: beam.PCollection[tuple[bytes, dict[str, Iterable[Any]]]]) -> Planned:
+    def expand(self, joined: beam.PCollection[tuple[bytes, dict[str, list[Any]]]]) -> Planned:
         """Turn joined components into units of pairs."""
         out = joined | "Plan" >> (
             beam.ParDo(_PlanDoFn(self.round_number, self.last, self.max_group_size))

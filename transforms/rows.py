@@ -5,7 +5,7 @@ every failed image gives exactly one row.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -126,7 +126,7 @@ def _by_content(decision: Decision) -> tuple[bytes, Decision]:
     return decision.content, decision
 
 
-def _join(joined: tuple[bytes, dict[str, Iterable[Any]]]) -> Iterator[ImageRow]:
+def _join(joined: tuple[bytes, dict[str, list[Any]]]) -> Iterator[ImageRow]:
     decision = next(iter(joined[1]["decisions"]), None)
     for image in joined[1]["images"]:
         yield row_of(image, decision)

@@ -64,7 +64,7 @@ def test_the_words() -> None:
     ]
     verified = estimate.describe(listed, sample, 1, verify=True)
     assert "reads     100.0 GB, and again those that are compared" in verified
-    assert "up to 11:16:30 to compare" in verified
+    assert "up to 2:18:23 to compare" in verified
     assert "in 1 processes" in verified
 
 

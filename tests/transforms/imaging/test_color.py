@@ -95,7 +95,10 @@ def test_orientation_turns_the_first_picture() -> None:
 def test_exchanging_the_pictures_changes_nothing() -> None:
     descriptors = np.stack([color_descriptor(pictures.photograph(seed)) for seed in range(12)])
     copies = np.stack(
-        [color_descriptor(pictures.gained(pictures.photograph(s), (1.1, 0.9, 0.8))) for s in range(12)]
+        [
+            color_descriptor(pictures.gained(pictures.photograph(s), (1.1, 0.9, 0.8)))
+            for s in range(12)
+        ]
     )
     ones = np.ones(12, np.int8)
     for a, b in ((descriptors, copies), (descriptors, descriptors[::-1])):

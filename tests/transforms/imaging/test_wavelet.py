@@ -36,9 +36,7 @@ def test_key_is_the_signs_of_pywavelets(seed: int) -> None:
     sure = np.abs(values) > 1e-6  # pywavelets does not keep zeros exact
     assert sure.sum() > 230
     np.testing.assert_array_equal(bits[:240][sure], (values > 0)[sure])
-    np.testing.assert_array_equal(
-        bits[240:], (approximation > np.median(approximation)).ravel()
-    )
+    np.testing.assert_array_equal(bits[240:], (approximation > np.median(approximation)).ravel())
 
 
 @settings(max_examples=20, deadline=None)
