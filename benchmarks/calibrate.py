@@ -125,7 +125,7 @@ def _samples(folder: Path, clock: Clock) -> list[Sample]:
 
 
 def _sample(path: Path, row: dict[str, str], clock: Clock) -> Sample:
-    data, name = path.read_bytes(), os.fsencode(path)
+    data, name = path.read_bytes(), str(path)
     limits = DecodeLimits()
     first = clock.run(
         "first decode and hash", lambda: decode(data, path=name, min_side=FIRST_SIDE, limits=limits)
@@ -143,6 +143,7 @@ def _sample(path: Path, row: dict[str, str], clock: Clock) -> Sample:
     embedding = clock.run("descriptor.embed", lambda: descriptor.embed(thumbnail))
     rank = encode_rank(
         RankFacts(
+            pixels=info.width * info.height,
             effective_pixels=facts.effective_pixels,
             lossless=info.lossless,
             jpeg_origin=info.jpeg_origin,
@@ -176,6 +177,8 @@ def _thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def _unpacked(sample: Sample) -> tuple[npt.NDArray[np.uint8], local.LocalFeatures]:
     image = cv2.imdecode(np.frombuffer(sample.thumbnail, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f"the thumbnail of {sample.file!r} cannot be decoded")
     return (
         np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8),
         local.LocalFeatures.unpack(sample.features),
@@ -196,7 +199,8 @@ def _pairs(samples: list[Sample]) -> tuple[list[Pair], list[Pair]]:
     groups = np.array([s.group for s in samples])
     kinds = np.array([s.kind for s in samples])
     hard = np.char.startswith(kinds, "hard_")
-    true, false = [], []
+    true: list[Pair] = []
+    false: list[Pair] = []
     for a in range(len(samples)):
         rest = slice(a + 1, None)
         each = np.bitwise_count(words[a][:, None] ^ words[None, rest, 0]).sum(axis=2)

@@ -57,6 +57,7 @@ def fingerprint(ref: ImageRef, data: bytes, limits: DecodeLimits) -> Fingerprint
     quality = measure(decoded.pixels, info)
     rank = encode_rank(
         RankFacts(
+            pixels=info.width * info.height,
             effective_pixels=quality.effective_pixels,
             lossless=info.lossless,
             jpeg_origin=info.jpeg_origin,

@@ -45,6 +45,33 @@ class ComparedGlobals(NamedTuple):
     stats: beam.PCollection[StageStats]
 
 
+def check_embedding(record: MemberRecord) -> MemberRecord:
+    """Turn an embedding that cannot be compared into a failure.
+
+    Args:
+        record: with an embedding of float32 [d], or with a failure.
+
+    Returns:
+        The record, or one with error_type ``bad_embedding`` where a value is not finite or the
+        norm is not 1 (within 1e-3).
+    """
+    if record.error_type:
+        return record
+    vector = np.frombuffer(record.embedding, np.float32)
+    if (
+        vector.size
+        and np.isfinite(vector).all()
+        and abs(float(np.linalg.norm(vector)) - 1.0) <= 1e-3
+    ):
+        return record
+    return record._replace(
+        embedding=b"",
+        error_stage="global",
+        error_type="bad_embedding",
+        error_message="the embedding is not a finite vector of length 1",
+    )
+
+
 class _RouteDoFn(MeteredDoFn):
     stage = "embed"
 
@@ -54,7 +81,8 @@ class _RouteDoFn(MeteredDoFn):
         MemberRecord | beam.pvalue.TaggedOutput[Literal["by_unit"], tuple[str, MemberRecord]]
     ]:
         self.meter.add(result.inference)
-        record: MemberRecord = result.inference.value
+        # Whatever model made the embedding: one that cannot be compared must not pass for near.
+        record = check_embedding(result.inference.value)
         self.meter.failed += record.error_stage == STAGE
         self.meter.items_out += bool(record.embedding)
         yield record
@@ -161,7 +189,7 @@ class _CompareDoFn(MeteredDoFn):
             yield unit.component, edge
         # Stage 4 keeps the decoded thumbnails of one such part at a time.
         number = {content.content: index for index, content in enumerate(unit.contents)}
-        sizes = {content.content: [content.width, content.height] for content in unit.contents}
+        texture = {content.content: content.texture for content in unit.contents}
         numbered = [(number[edge.a], number[edge.b], edge) for edge in left]
         for part in split_pairs(numbered, len(number), self.max_group_size_local):
             for edge in part:
@@ -172,8 +200,7 @@ class _CompareDoFn(MeteredDoFn):
                         edge,
                         records[edge.a],
                         records[edge.b],
-                        sizes[edge.a],
-                        sizes[edge.b],
+                        min(texture[edge.a], texture[edge.b]),
                     ),
                 )
 

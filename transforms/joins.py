@@ -13,6 +13,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam import coders
 
+from transforms.outputs import several_outputs
+
 
 class _EncodeDoFn(beam.DoFn):
     def __init__(self, number: int, record_type: Any) -> None:
@@ -61,6 +63,7 @@ class JoinByKey(beam.PTransform):
         if not 1 <= len(self.types) <= 256:
             raise ValueError(f"types must name 1..256 PCollections, not {len(self.types)}")
 
+    @several_outputs
     def expand(
         self, named: dict[str, beam.PCollection]
     ) -> beam.PCollection[tuple[Any, dict[str, list[Any]]]]:

@@ -27,11 +27,14 @@ class LocalThresholds:
         accept_score: from this score on a pair is accepted, 0..1.
         review_score: from this score on, below ``accept_score``, a pair goes to review, 0..1.
         relations: the relations that count as duplicates; others go to review.
+        min_texture: images below this (flat, gradients, near black) agree block by block whatever
+            they show; their pairs go to review instead of being accepted.
     """
 
     accept_score: float
     review_score: float
     relations: frozenset[str]
+    min_texture: float = 0.1
 
 
 class VerifiedLocals(NamedTuple):
@@ -41,11 +44,24 @@ class VerifiedLocals(NamedTuple):
     stats: beam.PCollection[StageStats]
 
 
-def judge_local(edge: Edge, evidence: LocalEvidence, thresholds: LocalThresholds) -> Edge:
-    """Turn the evidence of a pair into its verdict."""
+def judge_local(
+    edge: Edge, texture: float, evidence: LocalEvidence, thresholds: LocalThresholds
+) -> Edge:
+    """Turn the evidence of a pair into its verdict.
+
+    Args:
+        edge: of the pair.
+        texture: of the end with less information, 0..1.
+        evidence: of the local comparison.
+        thresholds: what the score decides.
+
+    Returns:
+        The edge with scores, relation and verdict.
+    """
     score = round(evidence.score, 4)
     if score >= thresholds.accept_score:
-        verdict = "accept" if evidence.relation in thresholds.relations else "review"
+        clear = texture >= thresholds.min_texture and evidence.relation in thresholds.relations
+        verdict = "accept" if clear else "review"
     elif score >= thresholds.review_score:
         verdict = "review"
     else:
@@ -71,7 +87,7 @@ class _JudgeDoFn(MeteredDoFn):
         self.meter.add(result.inference)
         evidence = result.inference.value
         if isinstance(evidence, LocalEvidence):
-            edge = judge_local(pair.edge, evidence, self.thresholds)
+            edge = judge_local(pair.edge, pair.texture, evidence, self.thresholds)
         else:
             edge = pair.edge._replace(
                 verdict="review",

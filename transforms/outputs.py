@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -10,12 +11,14 @@ _Expand = TypeVar("_Expand", bound=Callable[..., object])
 
 
 def several_outputs(expand: _Expand) -> _Expand:
-    """Mark an ``expand`` that returns a NamedTuple of PCollections.
+    """Mark an ``expand`` that takes or returns several PCollections.
 
-    Beam reads return annotations and warns of every one that is no PCollection; the annotation is
-    for readers and type checkers, so it is taken away at run time.
+    Beam reads annotations and warns of every one that is no PCollection; those are for readers and
+    type checkers, so they are taken away at run time.
     """
-    expand.__annotations__.pop("return", None)
+    for name, hint in list(expand.__annotations__.items()):
+        if getattr(hint, "__origin__", hint) is not PCollection:
+            del expand.__annotations__[name]
     return expand
 
 

@@ -154,8 +154,7 @@ class LocalPair(NamedTuple):
     edge: Edge
     record_a: MemberRecord
     record_b: MemberRecord
-    size_a: list[int]  # width, height in pixels, after orientation
-    size_b: list[int]
+    texture: float  # 0..1, of the end with less information
 
 
 class Decision(NamedTuple):

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.joins import JoinByKey
+from transforms.outputs import several_outputs
 from transforms.records import (
     Cap,
     EdgeRow,
@@ -298,6 +299,7 @@ class WriteReport(beam.PTransform):
                 f"not {self.run_id!r}"
             )
 
+    @several_outputs
     def expand(self, rows: ReportInput) -> beam.PCollection[ReportFile]:
         """Turn rows into files."""
         # Workers may have another working folder, so they get the absolute one.
@@ -324,7 +326,3 @@ class WriteReport(beam.PTransform):
                 beam.pvalue.AsSingleton(rows.listed),
             ).with_output_types(ReportFile)
         )
-
-
-# Beam reads the hints of an expand and warns of every one that is no PCollection.
-WriteReport.expand.__annotations__.pop("rows")

@@ -27,6 +27,7 @@ def make_image(name: str, pixels: str = "", *, area: float = 1e6, **changes) -> 
     ref = changes.pop("ref", make_ref(name))
     rank = encode_rank(
         RankFacts(
+            int(area),
             area,
             False,
             False,

@@ -57,6 +57,7 @@ _CELL: Final = 8  # pixels; a block is 2x2 cells, one block begins at every cell
 _LEAST_SIDE: Final = 64  # pixels of the frame of comparison
 _LEAST_TEXTURED: Final = 12  # blocks below which the correlation says nothing
 _AGREE: Final = 0.6  # normalised cross-correlation of a block that agrees
+_ALIGNED: Final = 0.85  # share of agreeing blocks that no better alignment would raise
 _TEXTURE: Final = 6.0  # grey levels of deviation of a textured block
 # Each kind of evidence is scaled so that its own limit is a score of one half.
 _ACCEPT_OVERLAP: Final = 0.4  # share of the textured blocks that agree
@@ -321,6 +322,8 @@ def _verify(
         best = _compare(a, b, whole, 0, settings)
         if best.score >= settings.direct_score:
             return best
+        if best.score < settings.review_score and best.overlap >= _ALIGNED:
+            return best  # well aligned already: what differs is what the two show
     first = hint is not None and orientation.is_mirror(hint)
     sides = (first, not first) if settings.try_mirror else (first,)
     for mirror in sides:

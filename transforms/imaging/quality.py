@@ -18,11 +18,12 @@ _WINDOW_SIDE: Final = 256  # pixels of the middle of an image whose spectrum is 
 _QUICK_WINDOW_SIDE: Final = 96  # the same in stage 1, where the shorter side is about as long
 _RINGS: Final = 32  # rings of spatial frequency from 0 to Nyquist's
 # The energy of the gradient is even over the frequencies of a resolved photograph, so that nine
-# tenths of it lie below 0.9 of Nyquist's (median of 250 photographs: 0.91).
+# tenths of it lie below 0.9 of Nyquist's (median of 250 photographs at 125x94: 0.91).
 _ENERGY: Final = 0.9
 _RESOLVED: Final = 0.9
-# Spectra end softly: an enlargement by 1.7 moves the edge by 1.36 where it should by 1.7. The
-# square of the share of area makes up for it, and puts an enlargement below its original.
+# Spectra end softly: at a full decode, an enlargement by 1.7 moves the edge by 1.35 only. The
+# square of the share of area makes up for it: 0.82 of 125 enlargements come out level with their
+# original (within a quarter octave) or below it, and every blurred copy far below.
 _EDGE_POWER: Final = 4.0
 _FLAT_LEVELS: Final = 4.0  # grey levels about the mean within which a window has no spectrum
 _SECOND_DIFFERENCE: Final = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)

@@ -21,7 +21,7 @@ class EmbedMember:
         if record.error_type:
             return record
         vector = np.asarray(embed(decode_thumbnail(record.thumbnail)), np.float32)
-        return check_embedding(record._replace(embedding=vector.tobytes()))
+        return record._replace(embedding=vector.tobytes())
 
 
 class DescriptorHandler(ModelHandler[MemberRead, PredictionResult, EmbedMember]):
@@ -60,24 +60,3 @@ class DescriptorHandler(ModelHandler[MemberRead, PredictionResult, EmbedMember])
     def get_metrics_namespace(self) -> str:
         """Name the metrics of stage 3."""
         return "beam_dedup_global"
-
-
-def check_embedding(record: MemberRecord) -> MemberRecord:
-    """Turn an embedding that cannot be compared into a failure.
-
-    Args:
-        record: with an embedding of float32 [d].
-
-    Returns:
-        The record, or one with error_type ``bad_embedding`` where a value is not finite or the
-        norm is not 1 (within 1e-3).
-    """
-    vector = np.frombuffer(record.embedding, np.float32)
-    if np.isfinite(vector).all() and abs(float(np.linalg.norm(vector)) - 1.0) <= 1e-3:
-        return record
-    return record._replace(
-        embedding=b"",
-        error_stage="global",
-        error_type="bad_embedding",
-        error_message="the embedding is not a finite vector of length 1",
-    )

@@ -73,7 +73,7 @@ def test_units_refuse_a_bound_below_two():
 
 def _facts(**changes):
     facts = RankFacts(
-        1e6, False, False, 90, 0.5, 3, "2020-01-01T00:00:00", 0, 1000, "a", "file:///a"
+        1_000_000, 1e6, False, False, 90, 0.5, 3, "2020-01-01T00:00:00", 0, 1000, "a", "file:///a"
     )
     return facts._replace(**changes)
 
@@ -81,9 +81,15 @@ def _facts(**changes):
 @pytest.mark.parametrize(
     ("better", "worse", "rule"),
     [
-        ({}, {"effective_pixels": 5e5}, "effective_resolution"),
+        ({}, {"effective_pixels": 1e4}, "effective_resolution"),
+        ({}, {"pixels": 700_000, "effective_pixels": 7e5}, "effective_resolution"),
+        ({"effective_pixels": 4e5}, {"effective_pixels": 5e5, "jpeg_quality": 60}, "origin"),
         ({"lossless": True}, {}, "origin"),
-        ({}, {"lossless": True, "jpeg_origin": True, "jpeg_quality": None}, "origin"),
+        (
+            {"jpeg_quality": 95},
+            {"lossless": True, "jpeg_origin": True, "jpeg_quality": 70},
+            "origin",
+        ),
         ({"jpeg_quality": 95}, {}, "origin"),
         ({"sharpness": 0.9}, {}, "sharpness"),
         ({"exif_fields": 9}, {}, "metadata"),
