@@ -12,6 +12,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInference
 
+from transforms.color import ALIGNED_BITS
 from transforms.grouping.units import split_pairs
 from transforms.imaging.descriptor import orient
 from transforms.joins import JoinByKey
@@ -178,7 +179,9 @@ class _CompareDoFn(MeteredDoFn):
             scores = similarities(usable, records) if usable else []
             for edge, score in zip(usable, scores, strict=True):
                 compared = edge._replace(global_similarity=score)
-                if score < self.reject_similarity:
+                # Beyond it the layouts of a copy and its original no longer meet.
+                aligned = edge.wavelet_distance <= ALIGNED_BITS
+                if aligned and score < self.reject_similarity:
                     settled.append(compared._replace(verdict="reject", decided_by=STAGE))
                 else:
                     left.append(compared)

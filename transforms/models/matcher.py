@@ -9,6 +9,7 @@ import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 from numpy.typing import NDArray
 
+from transforms.color import ALIGNED_BITS
 from transforms.features import decode_thumbnail
 from transforms.imaging.local import LocalEvidence, LocalFeatures, LocalSettings, verify
 from transforms.records import LocalPair, MemberRecord
@@ -34,13 +35,15 @@ class MatchPair:
     def _verify(self, pair: LocalPair) -> LocalEvidence:
         thumbnail_a, features_a = self._decode(pair.record_a)
         thumbnail_b, features_b = self._decode(pair.record_b)
+        # Beyond this distance the best of the eight orientations is a matter of chance.
+        aligned = pair.edge.wavelet_distance <= ALIGNED_BITS
         return verify(
             thumbnail_a,
             features_a,
             thumbnail_b,
             features_b,
             settings=self.settings,
-            orientation_hint=pair.edge.orientation,
+            orientation_hint=pair.edge.orientation if aligned else None,
         )
 
     def _decode(self, record: MemberRecord) -> tuple[NDArray[np.uint8], LocalFeatures]:
