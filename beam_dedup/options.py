@@ -100,7 +100,7 @@ PROFILES: Mapping[str, ProfileSettings] = {
     "fast": ProfileSettings(
         wavelet_bits=24,
         wavelet_accept_bits=24,
-        min_texture=0.50,
+        min_texture=0.66,
         color_reject=0.50,
         color_accept=0.90,
         global_reject=0.40,
