@@ -18,7 +18,7 @@ Example::
 
     result = beam_dedup.deduplicate("photos", "report")
     print(result.counts)
-    print(result.images.to_pandas())
+    print(result.counts)
 """
 
 from beam_dedup.job import Result, deduplicate

@@ -72,11 +72,13 @@ def _resident(pid: int) -> int:
 
 
 def _children(pid: int) -> list[int]:
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    except OSError:
-        return []
-    direct = [int(word) for word in text.split()]
+    direct = []
+    # Beam starts its workers from threads, and a child belongs to the thread that made it.
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            direct += [int(word) for word in path.read_text(encoding="ascii").split()]
+        except OSError:
+            continue
     return direct + [inner for child in direct for inner in _children(child)]
 
 

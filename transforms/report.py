@@ -39,9 +39,12 @@ from transforms.reporting.schema import TABLES, to_arrow
 from transforms.reporting.store import Drafts, Store, local_root
 from transforms.reporting.summary import EMPTY, Gathered, Tally, summarise, tally
 
-# A shard's rows are sorted in memory: about 20 MB of Python objects.
-_SHARD_ROWS = 10_000
-_ROW_GROUP_ROWS = 5_000
+# A shard's rows are sorted in memory, about 2 KB a row, so shards are small; from a million rows on
+# they grow, so that their number stays in the hundreds.
+_SHARD_ROWS = 5_000
+_MAX_SHARD_ROWS = 50_000
+_SHARDS = 200
+_ROW_GROUP_ROWS = 2_500
 # It begins file names, which may not be hidden and are limited to 255 bytes with all additions.
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
 _PACKAGES = (
@@ -80,7 +83,8 @@ beam.coders.registry.register_coder(_Shard, beam.coders.FastPrimitivesCoder)
 
 def shard_count(rows: int) -> int:
     """Return into how many files that many rows go; at least one."""
-    return max(1, -(-rows // _SHARD_ROWS))
+    size = max(_SHARD_ROWS, min(rows // _SHARDS, _MAX_SHARD_ROWS))
+    return max(1, -(-rows // size))
 
 
 def shard_path(table: str, run_id: str, number: int) -> str:
