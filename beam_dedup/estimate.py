@@ -29,8 +29,8 @@ _COMPARE_S_AN_IMAGE = 45 / 5420
 _PROCESS_BYTES = 250e6
 _TORCH_BYTES = 660e6
 _SHUFFLE_BYTES_AN_IMAGE = 10e3
-# Features of images that are compared cross the shuffle too: 5,420 photographs of which three in four
-# are copies took 610 MB more than 500 without copies.
+# Features of images that are compared cross the shuffle too: 5,420 photographs of which three in
+# four are copies took 610 MB more than 500 without copies.
 _COMPARE_BYTES_AN_IMAGE = 120e3
 _REPORT_BYTES_AN_IMAGE = 700.0
 

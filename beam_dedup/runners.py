@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from beam_dedup.messages import describe_failure
 from beam_dedup.options import RunConfig, UsageError
-from beam_dedup.worker import LAST_WORDS, LIFELINE, MARK
+from beam_dedup.worker import LAST_WORDS, LIFELINE, MARK, release_buffers
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -140,8 +140,6 @@ def _run_here(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> A
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-    from beam_dedup.worker import release_buffers
-
     release_buffers()
     options = PipelineOptions(beam_args)
     pipeline = beam.Pipeline(FnApiRunner(provision_info=_provision(options)), options=options)
@@ -164,6 +162,7 @@ def _run_processes(
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+    release_buffers()
     options = PipelineOptions([*beam_args, f"--direct_num_workers={workers}"])
     # Beam hands the line to a shell: exec leaves no shell between, quotes let folders have spaces.
     program = "from beam_dedup.worker import main; main()"

@@ -6,6 +6,8 @@ writing end is the client's. When that closes, by the client's will or by its de
 ends at once. Signals of the terminal are left to the client.
 """
 
+import contextlib
+import ctypes
 import faulthandler
 import logging
 import os
@@ -14,6 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
+_M_ARENA_MAX = -8  # of glibc's malloc.h
 LIFELINE = "BEAM_DEDUP_LIFELINE"  # environment variable: path of the FIFO
 MARK = "worker-"  # beside the FIFO: an empty file for each worker, named by its process id
 LAST_WORDS = "stderr-"  # beside the FIFO: what each worker wrote to standard error
@@ -46,14 +49,24 @@ def _wait(lifeline: int) -> None:
     os._exit(1)
 
 
+def _bound_arenas() -> None:
+    """Keep glibc from giving each of Beam's threads a heap of its own, which it never gives back.
+
+    Measured on 20,000 images with two workers: 400 MiB in the client instead of 495.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library has no such call
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
 def release_buffers() -> None:
-    """Make Beam's worker let go of what it has already sent.
+    """Make Beam's worker, or its embedded runner, hold little memory that it no longer needs.
 
     Beam 2.77 keeps each output's last buffer, of up to 16 MB, for as long as it keeps the stage
     for reuse: with dozens of outputs that was 200 MB of a job over 20,000 images.
     """
     from apache_beam.runners.worker.bundle_processor import DataOutputOperation
 
+    _bound_arenas()
     finish = DataOutputOperation.finish
     if getattr(finish, "releases_buffer", False):
         return

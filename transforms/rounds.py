@@ -112,9 +112,8 @@ def blank_edge(candidate: Candidate) -> Edge:
 def star_candidate(first: Content, second: Content) -> Candidate:
     """Measure a pair that no generator proposed."""
     left, right = sorted((first, second), key=lambda content: content.content)
-    keys = np.frombuffer(left.wavelet_keys, np.uint8).reshape(1, ORIENTATIONS, KEY_BYTES)
-    other = np.frombuffer(right.wavelet_keys, np.uint8).reshape(ORIENTATIONS, KEY_BYTES)[:1]
-    bits = distances(keys, other)[0, :, 0]
+    keys = np.frombuffer(left.wavelet_keys, np.uint8).reshape(ORIENTATIONS, KEY_BYTES)
+    bits = distances(keys, np.frombuffer(right.wavelet_keys, np.uint8)[:KEY_BYTES])
     best = int(bits.argmin())
     return Candidate(left.content, right.content, STAR, int(bits[best]), best + 1)
 
