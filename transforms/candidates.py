@@ -24,8 +24,8 @@ from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "wavelet"
 ID_BYTES = 32
-# Two blocks meet in one unit of work: 4,096 keys against 4,096 take about 0.5 s.
-_BLOCK_KEYS = 4096
+# Two blocks meet in one unit of work: 8,192 keys against 8,192 take about 2 s.
+_BLOCK_KEYS = 8192
 # Beyond this, blocks grow instead of their number: each block travels once per other block.
 _MAX_BLOCKS = 12
 _PAIRS_PACKED = 16_384  # 1 MB an element

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 KEY_BYTES = 32
 ORIENTATIONS = 8
 
-# Rows of the left side compared at once: 64 rows against 4,096 keys take 2 MB of scratch memory.
-_TILE_ROWS = 64
+# Rows of the left side compared at once: 32 rows against 8,192 keys take 2 MB of scratch memory.
+_TILE_ROWS = 32
 
 
 def distances(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.uint16]:
