@@ -58,7 +58,7 @@ def _bound_arenas() -> None:
     with contextlib.suppress(OSError, AttributeError):  # another C library has no such call
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_ARENA_MAX, 1)
-        # Beam's buffers grow by doubling; each size is its own mapping, given back when it is freed.
+        # Beam's buffers grow by doubling; each is a mapping of its own, given back when freed.
         libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
 
 
