@@ -113,14 +113,16 @@ class _FingerprintDoFn(MeteredDoFn):
                 result = fingerprint(ref, data, self.limits)
                 self.meter.items_out += 1
             except (StorageError, ImageError) as error:
-                stage = "decode" if isinstance(error, ImageError) else "read"
+                # The header may have told more than the pixels did.
+                known = error if isinstance(error, ImageError) else None
+                stage = "decode" if known else "read"
                 self.meter.failed += 1
                 result = FailedImage(
                     ref=ref,
                     failure=Failure(stage, ref.uri, error.error_type, error.message),
-                    format=None,
-                    width=None,
-                    height=None,
+                    format=known.format if known else None,
+                    width=known.width if known else None,
+                    height=known.height if known else None,
                     sha256=None if data is None else hashlib.sha256(data).digest(),
                 )
         if isinstance(result, FailedImage):

@@ -252,6 +252,11 @@ def decode(
         if isinstance(container, JpegContainer):
             return _decode_jpeg(container, min_side, limits, with_hash)
         return _decode_other(container, min_side, limits, with_hash)
+    except ImageError as error:
+        if error.format is not None:
+            raise
+        # The walk of the headers ended before it could tell a size; the name is known.
+        raise ImageError(error.error_type, error.message, error.stage, format=name) from error
     except DECODER_ERRORS as error:
         raise _as_image_error(error, name, container) from error
 

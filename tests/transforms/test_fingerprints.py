@@ -1,0 +1,49 @@
+"""Stage 1 as a transform: every input leaves once, with what was measured."""
+
+import hashlib
+from pathlib import Path
+
+import apache_beam as beam
+import cv2
+import numpy as np
+from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing.util import assert_that, equal_to
+
+from tests.transforms.samples import make_ref
+from transforms.fingerprints import ComputeFingerprints
+from transforms.records import ImageRef
+from transforms.storage import to_uri
+
+
+def _written(path: Path, data: bytes) -> ImageRef:
+    path.write_bytes(data)
+    return make_ref(path.name, uri=to_uri(str(path)), path=str(path), size_bytes=len(data))
+
+
+def test_a_failure_keeps_what_the_header_and_the_bytes_told(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    whole = cv2.imencode(".jpg", pixels)[1].tobytes()
+    good = _written(tmp_path / "good.jpg", whole)
+    cut = _written(tmp_path / "cut.jpg", whole[: len(whole) // 2])
+    gone = make_ref("gone.jpg", uri=to_uri(str(tmp_path / "gone.jpg")))
+    with TestPipeline("FnApiRunner") as pipeline:
+        out = pipeline | beam.Create([good, cut, gone]) | ComputeFingerprints()
+        assert_that(
+            out.fingerprints | beam.Map(lambda f: (f.ref, f.format, f.width, f.height)),
+            equal_to([(good, "JPEG", 64, 48)]),
+            label="read",
+        )
+        failed = out.failed | beam.Map(
+            lambda f: (f.ref, f.failure.stage, f.failure.error_type, f.format, f.width, f.sha256)
+        )
+        digest = hashlib.sha256(whole[: len(whole) // 2]).digest()
+        assert_that(
+            failed,
+            equal_to(
+                [
+                    (cut, "decode", "truncated", "JPEG", None, digest),
+                    (gone, "read", "vanished", None, None, None),
+                ]
+            ),
+            label="failed",
+        )
