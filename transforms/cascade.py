@@ -48,7 +48,7 @@ class CascadeSettings:
     limits: DecodeLimits = dataclasses.field(default_factory=DecodeLimits)
     max_group_size_color: int = 2000
     max_group_size_global: int = 500
-    max_group_size_local: int = 48
+    max_group_size_local: int = 200
     batch_size_color: int = 4096
     batch_size_global: int = 32
     batch_size_local: int = 16

@@ -224,7 +224,7 @@ class CompareGlobals(beam.PTransform):
 
     reject_similarity: float
     members: beam.PCollection[tuple[str, MemberRecord]]
-    max_group_size_local: int = 48
+    max_group_size_local: int = 200
 
     def __post_init__(self) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from transforms.grouping.relations import RELATIONS as ALL_RELATIONS
 from transforms.imaging import color, orientation
 
 __all__ = [
@@ -28,17 +29,8 @@ __all__ = [
 ]
 
 KINDS: Final = ("orb", "sift")
-RELATIONS: Final = (
-    "reencoded",
-    "resized",
-    "cropped",
-    "bordered",
-    "overlaid",
-    "recoloured",
-    "turned",
-    "mirrored",
-    "similar",
-)
+# What pixels can tell: the exact levels are decided by hashes.
+RELATIONS: Final = tuple(name for name in ALL_RELATIONS if name not in ("exact", "pixels"))
 ACCEPT_SCORE: Final = 0.5
 REVIEW_SCORE: Final = 0.35
 
