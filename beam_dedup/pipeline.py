@@ -3,9 +3,9 @@
 import apache_beam as beam
 
 from beam_dedup.options import PipelineConfig, cascade_settings, decode_limits
-from transforms.candidates import PartitionCandidates, ProposeByWavelet
+from transforms.candidates import ProposeByWavelet
 from transforms.cascade import ComparePairs
-from transforms.components import KeyByComponent
+from transforms.components import KeyByComponent, PartitionCandidates
 from transforms.contents import CollapseExact
 from transforms.fingerprints import ComputeFingerprints
 from transforms.groups import ElectBest

@@ -20,10 +20,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transforms.candidates import PartitionCandidates, ProposeByWavelet
+    from transforms.candidates import ProposeByWavelet
     from transforms.cascade import CascadeSettings, ComparePairs
     from transforms.color import ColorSettings, CompareColors
-    from transforms.components import KeyByComponent
+    from transforms.components import KeyByComponent, PartitionCandidates
     from transforms.contents import CollapseExact
     from transforms.features import ReadMembers
     from transforms.fingerprints import ComputeFingerprints
@@ -60,10 +60,10 @@ __all__ = [
 ]
 
 _MODULES = {
-    "candidates": ("PartitionCandidates", "ProposeByWavelet"),
+    "candidates": ("ProposeByWavelet",),
     "cascade": ("CascadeSettings", "ComparePairs"),
     "color": ("ColorSettings", "CompareColors"),
-    "components": ("KeyByComponent",),
+    "components": ("KeyByComponent", "PartitionCandidates"),
     "contents": ("CollapseExact",),
     "features": ("ReadMembers",),
     "fingerprints": ("ComputeFingerprints",),

@@ -1,4 +1,4 @@
-"""Candidate pairs from wavelet keys, and the components that partition the work.
+"""Candidate pairs from wavelet keys.
 
 In: ``Content``. Out: ``Candidate`` pairs within a Hamming radius over the eight orientations. Keys
 travel packed, a block of images an element. Guarantee: the search is exhaustive; how the keys are
@@ -7,17 +7,15 @@ cut into blocks never changes which pairs come out.
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.utils.windowed_value import WindowedValue
 from numpy.typing import NDArray
 
-from transforms.grouping.components import label_components
 from transforms.grouping.hamming import KEY_BYTES, ORIENTATIONS, pairs_within
 from transforms.imaging.orientation import inverse_orientation
-from transforms.joins import JoinByKey
 from transforms.outputs import in_global_window, several_outputs
 from transforms.records import Candidate, Content, StageStats
 from transforms.telemetry import STATS, MeteredDoFn, report_progress
@@ -28,12 +26,10 @@ ID_BYTES = 32
 _BLOCK_KEYS = 8192
 # Beyond this, blocks grow instead of their number: each block travels once per other block.
 _MAX_BLOCKS = 12
-_PAIRS_PACKED = 16_384  # 1 MB an element
 
 # One side of a unit brings its keys in all orientations, the other as they stand.
 _TURNED = np.dtype([("id", np.uint8, ID_BYTES), ("keys", np.uint8, (ORIENTATIONS, KEY_BYTES))])
 _PLAIN = np.dtype([("id", np.uint8, ID_BYTES), ("keys", np.uint8, KEY_BYTES)])
-_PAIR = np.dtype([("a", f"V{ID_BYTES}"), ("b", f"V{ID_BYTES}")])
 
 
 class PackedKeys(NamedTuple):
@@ -41,13 +37,6 @@ class PackedKeys(NamedTuple):
 
     turned: bool  # in all orientations
     keyed: bytes  # [n] of 32 bytes id and uint8 [8, 32] keys if turned, else [32]
-
-
-class Components(NamedTuple):
-    """The outputs of ``PartitionCandidates``."""
-
-    candidates: beam.PCollection[tuple[bytes, Candidate]]  # keyed by component
-    members: beam.PCollection[tuple[bytes, bytes]]  # content id, component
 
 
 beam.coders.registry.register_coder(PackedKeys, beam.coders.RowCoder)
@@ -165,64 +154,3 @@ class ProposeByWavelet(beam.PTransform):
             .with_outputs(STATS, main="candidates")
         )
         return out.candidates, out[STATS]
-
-
-class _PackPairsDoFn(beam.DoFn):
-    """Packs the pairs of a bundle into few elements, all under one key."""
-
-    def start_bundle(self) -> None:
-        self.pairs: list[bytes] = []
-
-    def process(self, candidate: Candidate) -> None:
-        self.pairs.append(candidate.a + candidate.b)
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        for start in range(0, len(self.pairs), _PAIRS_PACKED):
-            yield in_global_window((0, b"".join(self.pairs[start : start + _PAIRS_PACKED])))
-
-
-def _label(packed: tuple[int, Iterable[bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    pairs = np.frombuffer(b"".join(packed[1]), _PAIR)
-    ids, labels = label_components(pairs["a"], pairs["b"])
-    for content, label in zip(ids, labels.tolist(), strict=True):
-        yield content.tobytes(), ids[label].tobytes()
-
-
-def _by_first(candidate: Candidate) -> tuple[bytes, Candidate]:
-    return candidate.a, candidate
-
-
-def _with_component(
-    joined: tuple[bytes, dict[str, list[Any]]],
-) -> Iterator[tuple[bytes, Candidate]]:
-    for component in joined[1]["component"]:
-        for candidate in joined[1]["candidate"]:
-            yield component, candidate
-
-
-@dataclasses.dataclass(eq=False)
-class PartitionCandidates(beam.PTransform):
-    """Label candidates with their connected component, which decides nothing but who works."""
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    @several_outputs
-    def expand(self, candidates: beam.PCollection[Candidate]) -> Components:
-        """Key candidates by component, and name the component of every content in a pair."""
-        members = (
-            candidates
-            | "Pack pairs" >> beam.ParDo(_PackPairsDoFn()).with_output_types(tuple[int, bytes])
-            | "Gather pairs" >> beam.GroupByKey()
-            | "Label" >> beam.FlatMap(_label).with_output_types(tuple[bytes, bytes])
-        )
-        keyed = candidates | "Key by first" >> beam.Map(_by_first).with_output_types(
-            tuple[bytes, Candidate]
-        )
-        labelled = (
-            {"candidate": keyed, "component": members}
-            | "Join components" >> JoinByKey(bytes, {"candidate": Candidate, "component": bytes})
-            | "Key by component"
-            >> beam.FlatMap(_with_component).with_output_types(tuple[bytes, Candidate])
-        )
-        return Components(labelled, members)

@@ -181,6 +181,7 @@ def _edge_row(edge: Edge, first: Content, second: Content, same_group: bool) -> 
         global_similarity=edge.global_similarity,
         local_inliers=edge.local_inliers,
         local_overlap=edge.local_overlap,
+        local_score=edge.local_score,
         relation=edge.relation,
         verdict=edge.verdict,
         decided_by=edge.decided_by,

@@ -69,6 +69,7 @@ def judge_local(
     return edge._replace(
         local_inliers=evidence.inliers,
         local_overlap=round(evidence.overlap, 4),
+        local_score=score,
         relation=evidence.relation,
         derived=evidence.derived,
         verdict=verdict,

@@ -107,6 +107,7 @@ class Edge(NamedTuple):
     global_similarity: Optional[float]
     local_inliers: Optional[int]
     local_overlap: Optional[float]
+    local_score: Optional[float]  # 0..1; meets the thresholds of stage 4
     relation: str  # see grouping.relations.RELATIONS
     derived: int  # +1: a is a crop, overlay or bordered form of b; -1: b of a; 0: neither
     verdict: str  # accept | reject | review | undecided (never in the report)
@@ -242,6 +243,7 @@ class EdgeRow(NamedTuple):
     global_similarity: Optional[float]
     local_inliers: Optional[int]
     local_overlap: Optional[float]
+    local_score: Optional[float]
     relation: str
     verdict: str  # accept | reject | review
     decided_by: str

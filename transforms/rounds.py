@@ -98,6 +98,7 @@ def blank_edge(candidate: Candidate) -> Edge:
         global_similarity=None,
         local_inliers=None,
         local_overlap=None,
+        local_score=None,
         relation="similar",
         derived=0,
         verdict="undecided",

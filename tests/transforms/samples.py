@@ -81,6 +81,7 @@ def make_edge(first: Content, second: Content, verdict: str = "accept", **change
         0.9,
         40,
         0.88,
+        0.8,
         "reencoded",
         0,
         verdict,

@@ -1,4 +1,4 @@
-"""Wavelet candidates and their components."""
+"""Wavelet candidates."""
 
 import apache_beam as beam
 import numpy as np
@@ -8,7 +8,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from tests.transforms.samples import digest, make_content
 from transforms import candidates as module
-from transforms.candidates import PartitionCandidates, ProposeByWavelet
+from transforms.candidates import ProposeByWavelet
 from transforms.records import Candidate
 
 
@@ -57,23 +57,3 @@ def test_g7_a_distance_equal_to_the_radius_passes(radius, pairs):
 def test_g7_a_radius_out_of_range_is_refused(radius):
     with pytest.raises(ValueError, match="radius_bits"):
         ProposeByWavelet(radius)
-
-
-def test_components_join_pairs_and_members():
-    names = [bytes([n]) * 32 for n in range(5)]
-    pairs = [(0, 1), (1, 2), (3, 4)]
-    candidates = [Candidate(names[i], names[j], "wavelet", 3, 1) for i, j in pairs]
-    with TestPipeline("FnApiRunner") as pipeline:
-        found = pipeline | beam.Create(candidates) | PartitionCandidates()
-        assert_that(
-            found.candidates,
-            equal_to(
-                [(names[0], candidates[0]), (names[0], candidates[1]), (names[3], candidates[2])]
-            ),
-            label="pairs",
-        )
-        assert_that(
-            found.members,
-            equal_to([(names[n], names[c]) for n, c in enumerate([0, 0, 0, 3, 3])]),
-            label="members",
-        )

@@ -29,7 +29,8 @@ def _content(name, pixels, **changes):
 def _edge(a, b, bits=8, orientation=1):
     return make_edge(
         a, b, "undecided", wavelet_distance=bits, orientation=orientation, color_similarity=None,
-        global_similarity=None, local_inliers=None, local_overlap=None, relation="similar",
+        global_similarity=None, local_inliers=None, local_overlap=None, local_score=None,
+        relation="similar",
     )  # fmt: skip
 
 

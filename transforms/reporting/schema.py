@@ -66,6 +66,7 @@ EDGES = pa.schema(
         ("global_similarity", _SCORE),
         ("local_inliers", _COUNT),
         ("local_overlap", _SCORE),
+        ("local_score", _SCORE),
         ("relation", _TEXT),
         ("verdict", _TEXT),
         ("decided_by", _TEXT),

@@ -89,12 +89,12 @@ IMAGES = (
 GROUPS = (GroupRow(GROUP, 3, "file:///in/a.jpg", "area", 0.88, 2000, 0),)
 EDGES = (
     EdgeRow(
-        "file:///in/a.jpg", "file:///in/c.jpg", "wavelet", 12, 1, 0.95, 0.9, 40, 0.88, "resized",
-        "accept", "local", True,
+        "file:///in/a.jpg", "file:///in/c.jpg", "wavelet", 12, 1, 0.95, 0.9, 40, 0.88, 0.8,
+        "resized", "accept", "local", True,
     ),
     EdgeRow(
-        "file:///in/a.jpg", "file:///in/d.jpg", "wavelet", 50, 1, 0.4, None, None, None, "similar",
-        "reject", "color", False,
+        "file:///in/a.jpg", "file:///in/d.jpg", "wavelet", 50, 1, 0.4, None, None, None, None,
+        "similar", "reject", "color", False,
     ),
 )  # fmt: skip
 
