@@ -26,7 +26,11 @@ log = logging.getLogger(__name__)
 
 _DONE, _FAILED, _REFUSED, _INTERRUPTED = 0, 1, 2, 130
 
-_COMMANDS = {"run": "find which images are copies of which, and write a report"}
+_COMMANDS = {
+    "run": "find which images are copies of which, and write a report",
+    "evaluate": "score a report against what a person says, and calibrate thresholds",
+    "explain": "run every stage on two images, and say why they are copies or not",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -111,6 +115,43 @@ def run(argv: list[str], interrupts: Interrupts) -> int:
     return result.exit_code
 
 
+def evaluate(argv: list[str]) -> int:
+    """Run ``beam-dedup evaluate``.
+
+    Args:
+        argv: the arguments after ``evaluate``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: the arguments, the report or the truth are refused.
+    """
+    from beam_dedup import evaluate as command
+
+    return command.main(argv)
+
+
+def explain(argv: list[str]) -> int:
+    """Run ``beam-dedup explain``.
+
+    Args:
+        argv: the arguments after ``explain``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: the arguments are refused.
+    """
+    from beam_dedup import explain as command
+
+    try:
+        return command.main(argv)
+    except command.ImageFailedError as error:
+        return _error(f"failed: {error}", _FAILED)
+
+
 def summary_text(result: job.Result) -> str:
     """Return what a person wants to know of a finished job, a line for each fact."""
     counts = result.counts
@@ -137,6 +178,10 @@ def _command(argv: list[str], interrupts: Interrupts) -> int:
     command = argv[0] if argv else ""
     if command == "run":
         return run(argv[1:], interrupts)
+    if command == "evaluate":
+        return evaluate(argv[1:])
+    if command == "explain":
+        return explain(argv[1:])
     if command in ("-h", "--help", "help"):
         print(_help())
         return _DONE

@@ -54,10 +54,15 @@ class ProfileSettings:
     Attributes:
         wavelet_bits: Hamming distance of wavelet keys, in bits of 256 and inclusive, up to which
             a pair is a candidate.
-        wavelet_accept_bits: distance, inclusive, up to which stage 2 may accept a pair.
-        min_texture: images whose wavelet key rests on less, 0..1, are never accepted by stage 2.
+        word_votes: local words that must agree on one transform for a pair to be a candidate; 0
+            takes no words.
         color_reject: colour similarity, 0..1, below which stage 2 rejects a pair.
-        color_accept: colour similarity, 0..1, from which stage 2 may accept a pair.
+        color_accept: chroma similarity, 0..1, from which stage 2 may accept a pair.
+        layout_residual: greatest residual of the luma layouts, 0..1, of a pair that stage 2
+            accepts as the same whole picture.
+        layout_accept: share of the layouts' cells that may differ, 0..1, in a pair that stage 2
+            accepts whatever residual is left.
+        layout_reject: share of differing cells, 0..1, above which stage 2 rejects a pair.
         global_reject: cosine of global features, 0..1, below which stage 3 rejects a pair.
         local_accept: score of the local comparison, 0..1, from which stage 4 accepts a pair.
         local_review: score, 0..1, from which stage 4 leaves a pair for review; below it rejects.
@@ -66,10 +71,12 @@ class ProfileSettings:
     """
 
     wavelet_bits: int
-    wavelet_accept_bits: int
-    min_texture: float
+    word_votes: int
     color_reject: float
     color_accept: float
+    layout_residual: float
+    layout_accept: float
+    layout_reject: float
     global_reject: float
     local_accept: float
     local_review: float
@@ -78,17 +85,21 @@ class ProfileSettings:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name in ("wavelet_bits", "wavelet_accept_bits"):
-            _check_range(name, getattr(self, name), 0, KEY_BITS)
+        _check_range("wavelet_bits", self.wavelet_bits, 0, KEY_BITS)
         for name in _SIMILARITIES:
             _check_range(name, getattr(self, name), 0.0, 1.0)
         _check_range("rounds", self.rounds, 1, 16)
+        _check_range("word_votes", self.word_votes, 0, 256)
+        if self.word_votes == 1:
+            raise UsageError("word_votes must be 0 or at least 2: one match fixes no transform")
 
 
 _SIMILARITIES = (
-    "min_texture",
     "color_reject",
     "color_accept",
+    "layout_residual",
+    "layout_accept",
+    "layout_reject",
     "global_reject",
     "local_accept",
     "local_review",
@@ -98,11 +109,13 @@ _SIMILARITIES = (
 # what each value was seen to do.
 PROFILES: Mapping[str, ProfileSettings] = {
     "fast": ProfileSettings(
-        wavelet_bits=24,
-        wavelet_accept_bits=24,
-        min_texture=0.66,
+        wavelet_bits=68,
+        word_votes=0,
         color_reject=0.50,
-        color_accept=0.90,
+        color_accept=0.85,
+        layout_residual=0.60,
+        layout_accept=0.35,
+        layout_reject=0.60,
         global_reject=0.40,
         local_accept=0.50,
         local_review=0.35,
@@ -111,26 +124,30 @@ PROFILES: Mapping[str, ProfileSettings] = {
     ),
     "balanced": ProfileSettings(
         wavelet_bits=60,
-        wavelet_accept_bits=12,
-        min_texture=0.70,
+        word_votes=3,
         color_reject=0.50,
-        color_accept=0.92,
+        color_accept=0.85,
+        layout_residual=0.50,
+        layout_accept=0.15,
+        layout_reject=0.60,
         global_reject=0.40,
         local_accept=0.50,
         local_review=0.35,
-        rounds=3,
+        rounds=5,
         verify=True,
     ),
     "thorough": ProfileSettings(
         wavelet_bits=68,
-        wavelet_accept_bits=8,
-        min_texture=0.70,
+        word_votes=2,
         color_reject=0.40,
-        color_accept=0.97,
+        color_accept=0.85,
+        layout_residual=0.50,
+        layout_accept=0.10,
+        layout_reject=0.80,
         global_reject=0.10,
         local_accept=0.50,
         local_review=0.35,
-        rounds=5,
+        rounds=6,
         verify=True,
     ),
 }
@@ -219,7 +236,6 @@ class PipelineConfig:
         changes: dict[str, Any] = {}
         if self.wavelet_bits is not None:
             changes["wavelet_bits"] = self.wavelet_bits
-            changes["wavelet_accept_bits"] = min(base.wavelet_accept_bits, self.wavelet_bits)
         if self.color_threshold is not None:
             changes["color_reject"] = self.color_threshold
             changes["color_accept"] = max(base.color_accept, self.color_threshold)
@@ -289,8 +305,9 @@ def cascade_settings(config: PipelineConfig) -> CascadeSettings:
         color=ColorSettings(
             reject_similarity=settings.color_reject,
             accept_similarity=settings.color_accept,
-            accept_bits=settings.wavelet_accept_bits,
-            min_texture=settings.min_texture,
+            accept_residual=settings.layout_residual,
+            accept_differing=settings.layout_accept,
+            reject_differing=settings.layout_reject,
             verify=settings.verify,
             relations=frozenset(config.duplicate_relations),
         ),

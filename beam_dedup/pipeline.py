@@ -13,6 +13,7 @@ from transforms.listing import ListImages
 from transforms.report import ReportInput, WriteReport
 from transforms.rounds import ComponentInputs
 from transforms.rows import AssembleRows
+from transforms.words import ProposeByWords
 
 
 def build(pipeline: beam.Pipeline, config: PipelineConfig) -> None:
@@ -29,14 +30,22 @@ def build(pipeline: beam.Pipeline, config: PipelineConfig) -> None:
         output=config.output,
         limit=config.limit,
     )
-    images = listing.found | "1 Fingerprint" >> ComputeFingerprints(decode_limits(config))
+    images = listing.found | "1 Fingerprint" >> ComputeFingerprints(
+        decode_limits(config), words=config.settings.word_votes > 0
+    )
     contents = images.fingerprints | "Collapse exact copies" >> CollapseExact()
 
     settings = cascade_settings(config)
-    candidates, search_stats = contents | "Wavelet candidates" >> ProposeByWavelet(
-        config.settings.wavelet_bits
-    )
+    proposed = contents | "Wavelet candidates" >> ProposeByWavelet(config.settings.wavelet_bits)
+    candidates = proposed.candidates
+    stats, caps = [proposed.stats], [listing.caps, proposed.caps]
+    if config.settings.word_votes:
+        words = contents | "Word candidates" >> ProposeByWords(config.settings.word_votes)
+        candidates = (candidates, words.candidates) | "All candidates" >> beam.Flatten()
+        stats.append(words.stats)
+        caps.append(words.caps)
     components = candidates | "Partition" >> PartitionCandidates()
+    caps.append(components.caps)
     keyed = contents | "Key by component" >> KeyByComponent(components.members)
     compared = keyed.paired | "2-4 Compare" >> ComparePairs(settings, components.candidates)
 
@@ -45,13 +54,9 @@ def build(pipeline: beam.Pipeline, config: PipelineConfig) -> None:
 
     failed = (listing.failed, images.failed) | "All failures" >> beam.Flatten()
     rows = images.fingerprints | "Assemble rows" >> AssembleRows(elected.decisions, failed)
-    stats = (
-        listing.stats,
-        images.stats,
-        search_stats,
-        *compared.stats,
-        elected.stats,
-    ) | "All statistics" >> beam.Flatten()
-    ReportInput(rows, elected.groups, elected.edges, stats, listing.caps, listing.listed) | (
+    stats += [listing.stats, images.stats, *compared.stats, elected.stats]
+    all_stats = stats | "All statistics" >> beam.Flatten()
+    all_caps = caps | "All caps" >> beam.Flatten()
+    ReportInput(rows, elected.groups, elected.edges, all_stats, all_caps, listing.listed) | (
         "Write report" >> WriteReport(config.output, config.run_id, config.options)
     )

@@ -9,6 +9,7 @@ worker processes before the caller gets the exception.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import shlex
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from beam_dedup.messages import describe_failure
 from beam_dedup.options import RunConfig, UsageError
-from beam_dedup.worker import LAST_WORDS, LIFELINE, MARK, release_buffers
+from beam_dedup.worker import LAST_WORDS, LIFELINE, MARK, few_collections, release_buffers
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -97,9 +98,10 @@ def run(
         if config.runner is not None:
             return _run_named(build, beam_args)
         workers = config.workers or default_workers()
-        if workers == 1:
-            return _run_here(build, beam_args)
-        return _run_processes(build, beam_args, workers, folder)
+        with few_collections():
+            if workers == 1:
+                return _run_here(build, beam_args)
+            return _run_processes(build, beam_args, workers, folder)
     except (UsageError, JobError):
         raise
     except Exception as error:
@@ -136,14 +138,13 @@ def _run_named(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> 
 
 def _run_here(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> Any:
     """Run in this process and thread."""
-    import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
     release_buffers()
     options = PipelineOptions(beam_args)
-    pipeline = beam.Pipeline(FnApiRunner(provision_info=_provision(options)), options=options)
-    build(pipeline)
+    runner = FnApiRunner(provision_info=_provision(options))
+    pipeline = _built(build, runner, options)
     result = pipeline.run()
     result.wait_until_finish()
     return result
@@ -157,7 +158,6 @@ def _run_processes(
     Beam's runner waits for ever for a worker that died before it connected, and for the end of
     the current bundle when it is interrupted. This thread waits for a job or a death instead.
     """
-    import apache_beam as beam
     from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
@@ -173,10 +173,21 @@ def _run_processes(
     )
     # None of the modes that Beam knows, each of which would replace the environment given above.
     options.view_as(DirectOptions).direct_running_mode = "beam_dedup.worker"
-    pipeline = beam.Pipeline(runner, options=options)
-    build(pipeline)
+    pipeline = _built(build, runner, options)
     with _Workers(folder) as alive:
         return alive.watch(pipeline.run)
+
+
+def _built(build: Callable[[beam.Pipeline], None], runner: Any, options: Any) -> beam.Pipeline:
+    """Build the pipeline for the embedded runner."""
+    import apache_beam as beam
+
+    # Beam asks for a view of the options whenever it compares two types, and makes a parser for
+    # each: 0.3 s in all. Views of one class are alike, since all of them share their values.
+    options.__dict__["view_as"] = functools.cache(options.view_as)
+    pipeline = beam.Pipeline(runner, options=options)
+    build(pipeline)
+    return pipeline
 
 
 def _provision(options: Any) -> Any:

@@ -7,7 +7,7 @@ In the order of the pipeline:
 - ``CollapseExact``: images with equal pixels become one ``Content``.
 - ``ProposeByWavelet``: contents with near wavelet keys become candidate pairs.
 - ``PartitionCandidates``, ``KeyByComponent``: connected components, which partition the work.
-- ``ComparePairs`` (stages 2 to 4), made of ``PlanComparisons``, ``CompareColors``, ``ReadMembers``,
+- ``ComparePairs`` (stages 2 to 4), made of ``CompareColors``, ``ReadMembers``,
   ``EmbedMembers``, ``CompareGlobals`` and ``VerifyLocals``.
 - ``ElectBest`` (stage 5): groups, and the image that is kept.
 - ``AssembleRows``, ``WriteReport``: a row for every input, and the report.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from transforms.listing import ListImages
     from transforms.local_features import LocalThresholds, VerifyLocals
     from transforms.report import ReportInput, WriteReport
-    from transforms.rounds import ComponentInputs, PlanComparisons
+    from transforms.rounds import ComponentInputs
     from transforms.rows import AssembleRows
 
 __all__ = [
@@ -51,7 +51,6 @@ __all__ = [
     "ListImages",
     "LocalThresholds",
     "PartitionCandidates",
-    "PlanComparisons",
     "ProposeByWavelet",
     "ReadMembers",
     "ReportInput",
@@ -72,7 +71,7 @@ _MODULES = {
     "listing": ("ListImages",),
     "local_features": ("LocalThresholds", "VerifyLocals"),
     "report": ("ReportInput", "WriteReport"),
-    "rounds": ("ComponentInputs", "PlanComparisons"),
+    "rounds": ("ComponentInputs",),
     "rows": ("AssembleRows",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

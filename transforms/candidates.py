@@ -1,82 +1,280 @@
 """Candidate pairs from wavelet keys.
 
 In: ``Content``. Out: ``Candidate`` pairs within a Hamming radius over the eight orientations. Keys
-travel packed, a block of images an element. Guarantee: the search is exhaustive; how the keys are
-cut into blocks never changes which pairs come out.
+travel packed, and blocks of keys meet in pairs. Guarantee: up to ``EXHAUSTIVE_KEYS`` contents every
+pair is compared; beyond, those that agree on a band of bits (``grouping.bands``). Where a block
+holds a dense neighbourhood, its images are proposed with an elected leader instead of with each
+other (``grouping.leaders``), and a ``Cap`` says of how many. Which pairs come out is a function of
+the set of contents: blocks are cut by key, not by arrival.
 """
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.windowed_value import WindowedValue
 from numpy.typing import NDArray
 
-from transforms.grouping.hamming import KEY_BYTES, ORIENTATIONS, pairs_within
+from transforms.grouping.bands import (
+    BANDS,
+    COMPACT_BYTES,
+    BandedKeys,
+    band_keys,
+    band_width,
+    compact,
+    pairs_in_bands,
+)
+from transforms.grouping.hamming import (
+    KEY_BYTES,
+    ORIENTATIONS,
+    Pairs,
+    distances,
+    measure,
+    pairs_within,
+    within,
+)
+from transforms.grouping.leaders import elect_leaders
 from transforms.imaging.orientation import inverse_orientation
 from transforms.outputs import in_global_window, several_outputs
-from transforms.records import Candidate, Content, StageStats
+from transforms.records import Candidate, Cap, Content, StageStats
 from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "wavelet"
 ID_BYTES = 32
-# Two blocks meet in one unit of work: 8,192 keys against 8,192 take about 2 s.
+EXHAUSTIVE_KEYS = 100_000
+# An exhaustive unit compares 8,192 keys with 8,192, about 1 s. A banded one holds 500,000 and
+# 500,000, about 500 MB.
 _BLOCK_KEYS = 8192
-# Beyond this, blocks grow instead of their number: each block travels once per other block.
+_BANDED_BLOCK_KEYS = 500_000
+# Each block travels once per block: beyond so many exhaustive ones, blocks grow instead.
 _MAX_BLOCKS = 12
+# Fewer banded blocks would leave workers idle.
+_MIN_BANDED_BLOCKS = 2
+# More images than this within the radius of one are a dense neighbourhood: in a small job, and in
+# one block of a large one. A scene of a real collection has tens.
+_DENSE = 1024
+_DENSE_IN_BLOCK = 256
+_PACKED_KEYS = 8192  # 1.1 MB an element
+_DEALT_KEYS = 262_144  # that a bundle holds before it passes them on: 37 MB
+# The keep-best order is decided by the first 35 bytes of a rank but for ties by name.
+_RANK_BYTES = 40
 
-# One side of a unit brings its keys in all orientations, the other as they stand.
-_TURNED = np.dtype([("id", np.uint8, ID_BYTES), ("keys", np.uint8, (ORIENTATIONS, KEY_BYTES))])
-_PLAIN = np.dtype([("id", np.uint8, ID_BYTES), ("keys", np.uint8, KEY_BYTES)])
+_KEYED = np.dtype(
+    [
+        ("place", ">u4"),  # by which blocks are cut; equal for copies with an equal first band
+        ("id", np.uint8, ID_BYTES),
+        ("signs", np.uint8, COMPACT_BYTES),  # see grouping.bands
+        ("rank", f"V{_RANK_BYTES}"),
+    ]
+)
+# Multiplicative hashing: D. E. Knuth, The Art of Computer Programming 3, 6.4.
+_GOLDEN = np.uint64(2654435769)
+_INVERSE = np.array([0, *map(inverse_orientation, range(1, ORIENTATIONS + 1))])
+
+DENSE_NOTE = "images of dense neighbourhoods, proposed with a leader instead of with each other"
+BANDED_NOTE = "keys searched in bands of bits, since there are more than are compared exhaustively"
 
 
 class PackedKeys(NamedTuple):
-    """The keys of one block of contents."""
+    """The keys of some contents."""
 
-    turned: bool  # in all orientations
-    keyed: bytes  # [n] of 32 bytes id and uint8 [8, 32] keys if turned, else [32]
+    low: bool  # of the block with the lower number; where a block meets itself, always
+    keyed: bytes  # _KEYED [n]
+
+
+class BlockPair(NamedTuple):
+    """A unit of work: two blocks that meet, low <= high."""
+
+    low: int
+    high: int
+    blocks: int  # there are in all
+    keys: int  # there are in all
+
+
+class ProposedPairs(NamedTuple):
+    """The outputs of ``ProposeByWavelet``."""
+
+    candidates: beam.PCollection[Candidate]
+    stats: beam.PCollection[StageStats]
+    caps: beam.PCollection[Cap]
 
 
 beam.coders.registry.register_coder(PackedKeys, beam.coders.RowCoder)
+beam.coders.registry.register_coder(BlockPair, beam.coders.RowCoder)
 
 
-def block_count(contents: int) -> int:
+def block_count(keys: int) -> int:
     """Return into how many blocks that many keys are cut."""
-    return min(max(1, -(-contents // _BLOCK_KEYS)), _MAX_BLOCKS)
+    if keys <= EXHAUSTIVE_KEYS:
+        return min(max(1, -(-keys // _BLOCK_KEYS)), _MAX_BLOCKS)
+    return max(_MIN_BANDED_BLOCKS, -(-keys // _BANDED_BLOCK_KEYS))
+
+
+def _pack(contents: list[tuple[bytes, bytes, bytes]]) -> bytes:
+    """Return _KEYED [n] of (id, wavelet keys, rank)."""
+    ids, keys, ranks = zip(*contents, strict=True)
+    packed = np.empty(len(ids), _KEYED)
+    packed["id"] = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
+    shape = (-1, ORIENTATIONS, KEY_BYTES)
+    packed["signs"] = compact(np.frombuffer(b"".join(keys), np.uint8).reshape(shape))
+    packed["rank"] = ranks
+    values = band_keys(packed["signs"], band_width(0), bands=1).values[0]
+    packed["place"] = values * _GOLDEN & np.uint64(0xFFFFFFFF)
+    return packed.tobytes()
 
 
 class _PackDoFn(beam.DoFn):
-    """Gathers a bundle's keys by block and sends each block to the units in which it takes part."""
+    """Packs the keys of a bundle, so that what is read twice is small."""
 
     def start_bundle(self) -> None:
-        self.packed: dict[int, list[bytes]] = {}
-        self.blocks = 1
+        self.contents: list[tuple[bytes, bytes, bytes]] = []
 
-    def process(self, content: Content, contents: int) -> None:
-        self.blocks = block_count(contents)
-        block = int.from_bytes(content.content[:8], "big") % self.blocks
-        self.packed.setdefault(block, []).append(content.content + content.wavelet_keys)
+    def process(self, content: Content) -> Iterator[bytes]:
+        rank = content.rank[:_RANK_BYTES].ljust(_RANK_BYTES, b"\0")
+        self.contents.append((content.content, content.wavelet_keys, rank))
         report_progress(STAGE, 0, 1)
+        if len(self.contents) == _PACKED_KEYS:
+            yield _pack(self.contents)
+            self.contents = []
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        for block, parts in sorted(self.packed.items()):
-            turned = PackedKeys(True, b"".join(parts))
-            plain = PackedKeys(False, b"".join(part[: _PLAIN.itemsize] for part in parts))
-            for other in range(self.blocks):
-                if block <= other:
-                    yield in_global_window((block * _MAX_BLOCKS + other, turned))
-                else:
-                    yield in_global_window((other * _MAX_BLOCKS + block, plain))
+        if self.contents:
+            yield in_global_window(_pack(self.contents))
 
 
-def _unpack(parts: Iterable[PackedKeys], turned: bool) -> NDArray[np.void]:
-    joined = b"".join(part.keyed for part in parts if part.turned == turned)
-    # Sorted by id, so that a pair's order never depends on how the keys arrived.
-    keyed = np.frombuffer(joined, _TURNED if turned else _PLAIN)
-    ids = np.ascontiguousarray(keyed["id"]).view(f"V{ID_BYTES}").ravel()
-    return keyed[np.argsort(ids)]
+def _packed_count(packed: bytes) -> int:
+    return len(packed) // _KEYED.itemsize
+
+
+class _DealDoFn(beam.DoFn):
+    """Cuts keys into blocks and sends each block to the units in which it takes part."""
+
+    def start_bundle(self) -> None:
+        self.held: list[bytes] = []
+        self.keys = 0
+
+    def process(self, packed: bytes, keys: int) -> Iterator[tuple[BlockPair, PackedKeys]]:
+        self.keys = keys
+        self.held.append(packed)
+        if sum(map(_packed_count, self.held)) >= _DEALT_KEYS:
+            yield from self._deal()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for dealt in self._deal():
+            yield in_global_window(dealt)
+
+    def _deal(self) -> Iterator[tuple[BlockPair, PackedKeys]]:
+        keyed = np.frombuffer(b"".join(self.held), _KEYED)
+        self.held = []
+        blocks = block_count(self.keys)
+        block_of = keyed["place"].astype(np.uint64) * np.uint64(blocks) >> np.uint64(32)
+        for block in np.unique(block_of).tolist():
+            part = keyed[block_of == block].tobytes()
+            for other in range(blocks):
+                low, high = sorted((block, other))
+                pair = BlockPair(low, high, blocks, self.keys)
+                yield pair, PackedKeys(block == low, part)
+
+
+class _Block:
+    """The keys of one block, in an order that does not depend on how they arrived."""
+
+    def __init__(self, parts: list[bytes], unit: BlockPair, radius_bits: int) -> None:
+        keyed = np.frombuffer(b"".join(parts), _KEYED)
+        first = np.dtype(
+            {"names": ["first"], "formats": [f"V{4 + ID_BYTES}"], "itemsize": _KEYED.itemsize}
+        )
+        keyed = keyed[np.argsort(keyed.view(first)["first"])]
+        self.ids = np.ascontiguousarray(keyed["id"]).view(f"V{ID_BYTES}").ravel()
+        self.ranks = keyed["rank"]
+        self.keys = band_keys(keyed["signs"], band_width(unit.keys))
+        order = np.argsort(self.ranks, kind="stable")
+        self.precedence = np.empty(len(order), np.int64)
+        self.precedence[order] = np.arange(len(order))
+        self.bound = max(_DENSE_IN_BLOCK, _DENSE // unit.blocks)
+        self.leaders = elect_leaders(self.keys, self.precedence, radius_bits, self.bound)
+        own = self.leaders == np.arange(len(self.leaders))
+        self.free = np.flatnonzero((self.leaders < 0) | own)
+        self.followers = np.flatnonzero((self.leaders >= 0) & ~own)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def led_pairs(self) -> Iterator[Pairs]:
+        """Yield each follower with its leader, and with the first image that has its very key."""
+        followers = self.followers
+        if not len(followers):
+            return
+        led = self._measure(followers, self.leaders[followers])
+        yield led
+        same_key = np.ascontiguousarray(self.keys.values[:, followers].T).view(f"V{4 * BANDS}")
+        order = np.argsort(self.precedence[followers])
+        _, first, back = np.unique(same_key.ravel()[order], return_index=True, return_inverse=True)
+        firsts = np.empty_like(followers)
+        firsts[order] = followers[order][first[back]]
+        # Where the leader has that key too, the pair of leader and follower says it all.
+        apart = (firsts != followers) & (led.bits > 0)
+        yield from within(self._measure(followers[apart], firsts[apart]), 0)
+
+    def _measure(self, images: NDArray[np.int64], others: NDArray[np.int64]) -> Pairs:
+        rows, columns = np.minimum(images, others), np.maximum(images, others)
+        return measure(self.keys.turned, self.keys.turned[0], rows, columns)
+
+    def follow(self, other: "_Block", radius_bits: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield leaders of another block, each with the images here whose leader is after it.
+
+        So where a dense neighbourhood spreads over blocks, all its images meet the first in the
+        keep-best order, which is the one to be kept.
+        """
+        leading = np.unique(other.leaders[other.followers])
+        leading = leading[np.argsort(other.precedence[leading])]
+        for leader in np.unique(self.leaders[self.followers]).tolist():
+            bits = distances(other.keys.turned[:, leading], self.keys.turned[0, leader])
+            near = leading[bits.min(axis=0) <= radius_bits]
+            if len(near) and other._standing(near[0]) < self._standing(leader):
+                yield int(near[0]), self.followers[self.leaders[self.followers] == leader]
+
+    def _standing(self, image: int) -> tuple[bytes, bytes]:
+        return self.ranks[image].tobytes(), self.ids[image].tobytes()
+
+
+def _search(left: _Block, right: _Block, unit: BlockPair, radius_bits: int) -> Iterator[Pairs]:
+    """Yield the near pairs of the images that follow no leader."""
+    same = left is right
+    sides: list[BandedKeys] = [side.keys.take(side.free) for side in (left, right)]
+    if unit.keys <= EXHAUSTIVE_KEYS:
+        found = pairs_within(sides[0].turned, sides[1].turned[0], radius_bits, same=same)
+    else:
+        found = pairs_in_bands(sides[0], sides[1], radius_bits, same=same)
+    for pairs in found:
+        yield pairs._replace(rows=left.free[pairs.rows], columns=right.free[pairs.columns])
+
+
+def _cross_followers(left: _Block, right: _Block, radius_bits: int) -> Iterator[Pairs]:
+    """Yield followers of one block with earlier leaders of the other."""
+    turned, plain = left.keys.turned, right.keys.turned[0]
+    for leader, rows in left.follow(right, radius_bits):
+        pairs = measure(turned, plain, rows, np.full(len(rows), leader))
+        yield from within(pairs, radius_bits)
+    for leader, columns in right.follow(left, radius_bits):
+        pairs = measure(turned, plain, np.full(len(columns), leader), columns)
+        yield from within(pairs, radius_bits)
+
+
+def _candidates(left: _Block, right: _Block, pairs: Pairs) -> Iterator[Candidate]:
+    first, second = left.ids[pairs.rows].tolist(), right.ids[pairs.columns].tolist()
+    forward = pairs.orientations.tolist()
+    backward = _INVERSE[pairs.orientations].tolist()
+    for a, b, bits, there, back in zip(
+        first, second, pairs.bits.tolist(), forward, backward, strict=True
+    ):
+        if a < b:
+            yield Candidate(a, b, STAGE, bits, there)
+        else:
+            yield Candidate(b, a, STAGE, bits, back)
 
 
 class _SearchDoFn(MeteredDoFn):
@@ -85,44 +283,62 @@ class _SearchDoFn(MeteredDoFn):
     def __init__(self, radius_bits: int) -> None:
         self.radius_bits = radius_bits
 
-    def process(self, unit: tuple[int, Iterable[PackedKeys]]) -> Iterator[Candidate]:
-        low, high = divmod(unit[0], _MAX_BLOCKS)
-        parts = list(unit[1])
-        found: list[Candidate] = []
+    def process(
+        self, grouped: tuple[BlockPair, Iterable[PackedKeys]]
+    ) -> Iterator[Candidate | TaggedOutput[Literal["caps"], Cap]]:
+        unit, parts = grouped[0], list(grouped[1])
+        same = unit.low == unit.high
         with self.meter.work(0):
-            left = _unpack(parts, True)
-            right = left if low == high else _unpack(parts, False)
-            keys = right["keys"][:, 0] if low == high else right["keys"]
-            searched = len(left) if low == high else 0
-            self.meter.items_in += searched
-            for rows, columns, bits, orientations in pairs_within(
-                left["keys"], keys, self.radius_bits, same=low == high
-            ):
-                for row, column, distance, orientation in zip(
-                    rows, columns, bits.tolist(), orientations.tolist(), strict=True
-                ):
-                    found.append(
-                        _candidate(
-                            left["id"][row].tobytes(),
-                            right["id"][column].tobytes(),
-                            distance,
-                            orientation,
-                        )
-                    )
-            self.meter.items_out += len(found)
-        report_progress(STAGE, searched)
-        yield from found
+            left = _Block([part.keyed for part in parts if part.low], unit, self.radius_bits)
+            right = left
+            if not same:
+                keyed = [part.keyed for part in parts if not part.low]
+                right = _Block(keyed, unit, self.radius_bits)
+        del parts
+        if same:
+            self.meter.items_in += len(left)
+            yield from _caps(left, unit)
+        searched = self._pairs(left, right, unit)
+        while (pairs := self._next(searched)) is not None:
+            self.meter.items_out += len(pairs.rows)
+            yield from _candidates(left, right, pairs)
+        report_progress(STAGE, len(left) if same else 0)
+
+    def _pairs(self, left: _Block, right: _Block, unit: BlockPair) -> Iterator[Pairs]:
+        yield from _search(left, right, unit, self.radius_bits)
+        if unit.low == unit.high:
+            yield from left.led_pairs()
+        else:
+            yield from _cross_followers(left, right, self.radius_bits)
+
+    def _next(self, pairs: Iterator[Pairs]) -> Pairs | None:
+        """Search on to the next pairs; what is found is passed on before more is searched."""
+        with self.meter.work(0):
+            return next(pairs, None)
 
 
-def _candidate(left: bytes, right: bytes, distance: int, orientation: int) -> Candidate:
-    if left < right:
-        return Candidate(left, right, "wavelet", distance, orientation)
-    return Candidate(right, left, "wavelet", distance, inverse_orientation(orientation))
+def _caps(block: _Block, unit: BlockPair) -> Iterator[TaggedOutput[Literal["caps"], Cap]]:
+    if len(block.followers):
+        cap = Cap(STAGE, "dense_neighbourhood", block.bound, len(block.followers), DENSE_NOTE)
+        yield TaggedOutput("caps", cap)
+    if unit.keys > EXHAUSTIVE_KEYS:
+        yield TaggedOutput(
+            "caps", Cap(STAGE, "exhaustive_keys", EXHAUSTIVE_KEYS, len(block), BANDED_NOTE)
+        )
+
+
+def _by_bound(cap: Cap) -> tuple[bytes, Cap]:
+    return cap.name.encode("ascii"), cap
+
+
+def _added_up(caps: Iterable[Cap]) -> Cap:
+    every = list(caps)
+    return every[0]._replace(applied=sum(cap.applied for cap in every))
 
 
 @dataclasses.dataclass(eq=False)
 class ProposeByWavelet(beam.PTransform):
-    """Propose every pair of contents whose wavelet keys are near in some orientation.
+    """Propose the pairs of contents whose wavelet keys are near in some orientation.
 
     Attributes:
         radius_bits: Hamming distance, inclusive, 0..256.
@@ -136,21 +352,30 @@ class ProposeByWavelet(beam.PTransform):
             raise ValueError(f"radius_bits must be in 0..256, not {self.radius_bits!r}")
 
     @several_outputs
-    def expand(
-        self, contents: beam.PCollection[Content]
-    ) -> tuple[beam.PCollection[Candidate], beam.PCollection[StageStats]]:
-        """Turn contents into candidates, and the statistics of the search."""
-        count = contents | "Count contents" >> beam.combiners.Count.Globally()
+    def expand(self, contents: beam.PCollection[Content]) -> ProposedPairs:
+        """Turn contents into candidates, statistics of the search and the bounds applied."""
+        packed = contents | "Pack keys" >> beam.ParDo(_PackDoFn()).with_output_types(bytes)
+        keys = (
+            packed
+            | "Count packed" >> beam.Map(_packed_count).with_output_types(int)
+            | "Count keys" >> beam.CombineGlobally(sum)
+        )
         out = (
-            contents
-            | "Pack keys"
-            >> beam.ParDo(_PackDoFn(), beam.pvalue.AsSingleton(count)).with_output_types(
-                tuple[int, PackedKeys]
+            packed
+            | "Deal blocks"
+            >> beam.ParDo(_DealDoFn(), beam.pvalue.AsSingleton(keys)).with_output_types(
+                tuple[BlockPair, PackedKeys]
             )
             | "Group blocks" >> beam.GroupByKey()
             | "Search blocks"
             >> beam.ParDo(_SearchDoFn(self.radius_bits))
-            .with_output_types(Candidate, stats=StageStats)
-            .with_outputs(STATS, main="candidates")
+            .with_output_types(Candidate, stats=StageStats, caps=Cap)
+            .with_outputs(STATS, "caps", main="candidates")
         )
-        return out.candidates, out[STATS]
+        caps = (
+            out.caps
+            | "Key caps" >> beam.Map(_by_bound).with_output_types(tuple[bytes, Cap])
+            | "Add up caps" >> beam.CombinePerKey(_added_up)
+            | "Caps" >> beam.Values()
+        )
+        return ProposedPairs(out.candidates, out[STATS], caps)

@@ -14,7 +14,7 @@ from transforms.color import ColorSettings, CompareColors
 from transforms.imaging.decode import DecodeLimits
 from transforms.outputs import several_outputs
 from transforms.records import Candidate, Content, Edge, StageStats
-from transforms.rounds import ComponentInputs, PlanComparisons
+from transforms.rounds import ComponentInputs
 
 _THUMBNAIL_SIDE = 256
 
@@ -101,13 +101,15 @@ class ComparePairs(beam.PTransform):
         stats: list[beam.PCollection[StageStats]],
     ) -> tuple[list[beam.PCollection[tuple[bytes, Edge]]], beam.PCollection | None]:
         settings, name = self.settings, f"Round {number}"
-        planned = inputs.join(f"{name}: ") | f"{name}: plan" >> PlanComparisons(
-            number, last, settings.max_group_size_color
+        colors = inputs.join(f"{name}: ") | f"{name}: colour" >> CompareColors(
+            settings.color,
+            number,
+            last,
+            settings.batch_size_color,
+            settings.max_group_size_color,
+            settings.max_group_size_global,
         )
-        colors = planned.units | f"{name}: colour" >> CompareColors(
-            settings.color, settings.batch_size_color, settings.max_group_size_global
-        )
-        stats += [planned.stats, colors.stats]
+        stats.append(colors.stats)
         if not settings.color.verify:
             return [colors.edges], None
         # Only here: Beam's inference package imports torch where it is installed.

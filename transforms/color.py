@@ -1,49 +1,97 @@
-"""Stage 2: compare colour descriptors, without I/O.
+"""Stage 2: ask for the pairs that the walk needs, and compare their colours and layouts, no I/O.
 
-In: ``PairUnit``. Out: edges that colour or the wavelet distance decide, and units of the pairs
-that stay undecided. Guarantee: a pair leaves by exactly one of the two; how pairs are batched or
-cut into units changes no edge.
+In: joined components. Out: edges that colour or layout decide, and units of the pairs that stay
+undecided. What is decided here answers the walk at once, which may then need fewer pairs.
+Guarantee: a pair is asked for once; the last round asks for every pair that can still change a
+group; how pairs are batched or cut into units changes no edge.
 """
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
 import numpy as np
+import numpy.typing as npt
 
-from transforms.grouping.relations import DUPLICATE_RELATIONS, whole_image_relation
+from transforms.grouping.relations import (
+    DUPLICATE_RELATIONS,
+    MOVED_CELLS,
+    partial_relation,
+    whole_image_relation,
+)
 from transforms.grouping.units import split_pairs
-from transforms.imaging.color import compare
+from transforms.grouping.walk import Pair, plan
+from transforms.imaging.color import ColorComparison, compare
+from transforms.imaging.layout import LayoutComparison, compare_layouts
 from transforms.imaging.orientation import axes
-from transforms.outputs import several_outputs
+from transforms.outputs import in_global_window, several_outputs
 from transforms.records import Content, Edge, PairUnit, StageStats
+from transforms.rounds import (
+    Component,
+    answer,
+    blank_edge,
+    gather,
+    likely,
+    measure,
+    star_candidate,
+    verified,
+)
 from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "color"
 ALIGNED_BITS = 60
 
+# Figures of three labelled sets (81,000 candidate pairs, 65 kinds of edit); see imaging.layout.
+# Pages, forms, charts and things on white: their ground agrees whatever they show.
+_PLAIN_GROUND = 0.55
+# Copies of such pictures leave at most 0.36, mostly 0.2; one form in 100 filled in anew less.
+_PLAIN_RESIDUAL = 0.3
+# Fewer cells say nothing, flat, gradients or night. Copies of photographs agree in 0.3 or more.
+_LEAST_TELLING = 0.1
+# Two such pictures with colours that are less alike are not the same.
+_LOW_SIMILARITY = 0.9
+# Of the normalised grids. Copies of the whole: 0.94 and more. Different photographs that share so
+# few differing cells as the profiles accept: 0.7 at most, and few.
+_WHOLE_CORRELATION = 0.9
+_PART_CORRELATION = 0.7
+
+# Of chroma, where the layouts had to be moved.
+_MOVED_SIMILARITY = 0.7
+
+_UNDECIDED, _ACCEPT, _REJECT, _REVIEW = range(4)
+_VERDICTS = ("undecided", "accept", "reject", "review")
+
 
 @dataclasses.dataclass(frozen=True)
 class ColorSettings:
-    """What stage 2 decides alone.
+    """What stage 2 decides alone, from colour and luma layouts.
+
+    Pictures that are low in information (flat, gradients, night) are never accepted here; plain
+    ones (pages, forms, things on white) only where nothing at all differs.
 
     Attributes:
         reject_similarity: below this colour similarity a pair is rejected.
-        accept_similarity: from this colour similarity on, a pair that is also within
-            ``accept_bits`` is accepted.
-        accept_bits: Hamming distance of wavelet keys, inclusive.
-        min_texture: images below this are low in information and never accepted here.
+        accept_similarity: least similarity of chroma of an accepted pair.
+        accept_residual: a pair is accepted as a copy of the whole picture if nowhere a greater
+            residual is left (``LayoutComparison.worst``).
+        accept_differing: a pair is accepted, whatever residual is left, if at most this share of
+            its cells differs: captions, logos, mild crops, turns, borders.
+        reject_differing: a pair of which a greater share differs is rejected.
+        reject_residual: a plain pair that leaves a greater residual is rejected, unless it looks
+            like a crop or an overlay.
         verify: whether stages 3 and 4 follow; without them an undecided pair goes to review.
         relations: the relations that count as duplicates; a pair of another goes to review.
-        aligned_bits: beyond this distance two copies are no longer aligned as a whole, so their
-            colour layout rejects nothing: 14 to 18 % of true pairs there fall below 0.5.
+        aligned_bits: beyond this distance two copies are no longer aligned as a whole, so nothing
+            is rejected: 14 to 18 % of the colour similarities of true pairs there are below 0.5.
     """
 
     reject_similarity: float
     accept_similarity: float
-    accept_bits: int
-    min_texture: float
+    accept_residual: float
+    accept_differing: float
+    reject_differing: float
+    reject_residual: float = 0.6
     verify: bool = True
     relations: frozenset[str] = frozenset(DUPLICATE_RELATIONS)
     aligned_bits: int = ALIGNED_BITS
@@ -52,15 +100,15 @@ class ColorSettings:
 class ComparedColors(NamedTuple):
     """The outputs of ``CompareColors``."""
 
-    edges: beam.PCollection[tuple[bytes, Edge]]  # keyed by component
-    undecided: beam.PCollection[PairUnit]
+    edges: beam.PCollection[tuple[bytes, Edge]]  # decided ones, keyed by component
+    undecided: beam.PCollection[PairUnit]  # what the walk needs decided by later stages
     stats: beam.PCollection[StageStats]
 
 
 def judge_colors(
     pairs: list[Edge], contents: dict[bytes, Content], settings: ColorSettings
 ) -> list[Edge]:
-    """Compare the colours of a batch of pairs.
+    """Compare the colours and layouts of a batch of pairs.
 
     Args:
         pairs: edges of which the wavelet distance is known.
@@ -68,108 +116,301 @@ def judge_colors(
         settings: what this stage decides.
 
     Returns:
-        The edges with colour similarity and, where one was reached, a verdict, in their order.
+        The edges with their similarities and, where one was reached, a verdict, in their order.
     """
-    left = np.array([np.frombuffer(contents[p.a].color, np.uint8) for p in pairs])
-    right = np.array([np.frombuffer(contents[p.b].color, np.uint8) for p in pairs])
-    turns = np.array([p.orientation for p in pairs], np.int8)
-    similarity, hints = compare(left, right, turns)
+    if not pairs:
+        return []
+    ends = [(contents[pair.a], contents[pair.b]) for pair in pairs]
+    turns = np.array([pair.orientation for pair in pairs], np.int8)
+    bits = np.array([pair.wavelet_distance for pair in pairs], np.int64)
+    colors = compare(_stack([a.color for a, _ in ends]), _stack([b.color for _, b in ends]), turns)
+    # Where colour rejects, which is cheaper, the layouts are not looked at.
+    rows = np.flatnonzero(~_rejected_by_color(colors, bits, settings))
+    layouts = LayoutComparison(*np.zeros((len(LayoutComparison._fields), len(pairs))))
+    if len(rows):
+        left = _stack([ends[row][0].layout for row in rows])
+        right = _stack([ends[row][1].layout for row in rows])
+        for field, found in zip(layouts, compare_layouts(left, right, turns[rows]), strict=True):
+            field[rows] = found
+    verdicts = decide(colors, layouts, bits, settings)
+    # Flat cells have nothing to correlate.
+    alike = [
+        round(max(0.0, value), 4) if tells > 0 else None
+        for value, tells in zip(layouts.correlation.tolist(), layouts.telling.tolist(), strict=True)
+    ]
     return [
-        _judge(pair, contents[pair.a], contents[pair.b], float(score), bool(hint), settings)
-        for pair, score, hint in zip(pairs, similarity, hints, strict=True)
+        _judged(
+            pair._replace(
+                color_similarity=float(colors.similarity[row]), layout_similarity=alike[row]
+            ),
+            ends[row],
+            _VERDICTS[verdicts[row]],
+            bool(colors.hint[row]),
+            partial_relation(
+                float(layouts.zoom[row]),
+                float(layouts.moved[row]),
+                bool(layouts.framed[row]),
+                float(layouts.differing[row]),
+            ),
+            settings,
+        )
+        for row, pair in enumerate(pairs)
     ]
 
 
-def _judge(
-    edge: Edge, a: Content, b: Content, similarity: float, recoloured: bool, settings: ColorSettings
+def _stack(descriptors: list[bytes]) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(b"".join(descriptors), np.uint8).reshape(len(descriptors), -1)
+
+
+def _rejected_by_color(
+    colors: ColorComparison, bits: npt.NDArray[np.integer], settings: ColorSettings
+) -> npt.NDArray[np.bool_]:
+    return np.asarray(
+        (bits <= settings.aligned_bits) & (colors.similarity < settings.reject_similarity)
+    )
+
+
+def decide(
+    colors: ColorComparison,
+    layouts: LayoutComparison,
+    bits: npt.NDArray[np.integer],
+    settings: ColorSettings,
+) -> npt.NDArray[np.int64]:
+    """Return the verdict on each pair as an index into undecided, accept, reject, review.
+
+    Args:
+        colors: of n pairs.
+        layouts: of the same.
+        bits: int [n], wavelet distances.
+        settings: what this stage decides.
+    """
+    plain = layouts.ground >= _PLAIN_GROUND
+    low = layouts.telling < _LEAST_TELLING
+    agreeing = layouts.telling * (1.0 - layouts.differing) >= _LEAST_TELLING
+    greatest = np.minimum(settings.accept_residual, np.where(plain, _PLAIN_RESIDUAL, np.inf))
+    whole = (layouts.worst <= greatest) & (layouts.correlation >= _WHOLE_CORRELATION)
+    part = (
+        ~plain
+        & (layouts.differing <= settings.accept_differing)
+        & (layouts.correlation >= _PART_CORRELATION)
+    )
+    # The colour layouts of crops and bordered forms are not aligned.
+    moved = layouts.moved >= MOVED_CELLS
+    least = np.minimum(settings.accept_similarity, np.where(moved, _MOVED_SIMILARITY, 1.0))
+    accept = agreeing & (colors.chroma >= least) & (whole | part)
+    # On a plain ground crops and turns misfit everywhere, captions in a piece.
+    derived = (
+        (layouts.differing < 0.35)
+        & (layouts.correlation >= 0.75)
+        & ((layouts.moved >= 0.8) | (layouts.differing >= 0.15))
+    )
+    reject = _rejected_by_color(colors, bits, settings) | (bits <= settings.aligned_bits) & (
+        (layouts.differing > settings.reject_differing)
+        | (low & (colors.similarity < _LOW_SIMILARITY))
+        | (plain & (layouts.worst > settings.reject_residual) & ~derived)
+    )
+    rest = np.where(low, _REVIEW, _UNDECIDED)
+    return np.where(reject, _REJECT, np.where(accept, _ACCEPT, rest))
+
+
+def _judged(
+    edge: Edge,
+    ends: tuple[Content, Content],
+    verdict: str,
+    recoloured: bool,
+    partial: tuple[str, int] | None,
+    settings: ColorSettings,
 ) -> Edge:
-    edge = edge._replace(color_similarity=similarity)
-    aligned = edge.wavelet_distance <= settings.aligned_bits
-    if aligned and similarity < settings.reject_similarity:
-        return edge._replace(verdict="reject", decided_by="color")
-    near = edge.wavelet_distance <= settings.accept_bits
-    plain = not (a.animated or b.animated) and min(a.texture, b.texture) >= settings.min_texture
-    if near and plain and similarity >= settings.accept_similarity:
-        size_a = (a.width, a.height)
-        size_b = (b.width, b.height)
-        if axes(edge.orientation)[0]:
-            size_b = size_b[::-1]
-        relation = whole_image_relation(edge.orientation, size_a == size_b, recoloured)
-        verdict = "accept" if relation in settings.relations else "review"
-        return edge._replace(verdict=verdict, decided_by="color", relation=relation)
+    a, b = ends
+    if verdict == "reject":
+        return edge._replace(verdict=verdict, decided_by=STAGE)
     if a.animated or b.animated:
         # Near stages see first frames only: two animations that share one are for a person.
-        return edge._replace(verdict="review", decided_by="color")
-    if settings.verify:
+        return edge._replace(verdict="review", decided_by=STAGE)
+    if verdict == "accept":
+        size_a, size_b = (a.width, a.height), (b.width, b.height)
+        if axes(edge.orientation)[0]:
+            size_b = size_b[::-1]
+        whole = whole_image_relation(edge.orientation, size_a == size_b, recoloured)
+        relation, derived = partial or (whole, 0)
+        verdict = "accept" if relation in settings.relations else "review"
+        return edge._replace(verdict=verdict, decided_by=STAGE, relation=relation, derived=derived)
+    if verdict == "undecided" and settings.verify:
         return edge
-    return edge._replace(verdict="review", decided_by="color")
+    return edge._replace(verdict="review", decided_by=STAGE)
+
+
+def is_plain(descriptor: bytes) -> bool:
+    """Return whether a layout is of a picture that is mostly one ground."""
+    return bool(descriptor) and descriptor[-1] >= _PLAIN_GROUND * 255
+
+
+class _Walk:
+    """A component on its way through a round: what is asked, answered, and waits."""
+
+    def __init__(self, component: Component, last: bool) -> None:
+        self.component = component
+        self.last = last
+        plain = [is_plain(content.layout) for content in component.contents]
+        self.candidates = {
+            (i, j): likely(candidate) and not (plain[i] and plain[j])
+            for (i, j), candidate in component.candidates.items()
+        }
+        self.answers = verified(component)
+        self.decided: list[Edge] = []
+        self.waiting: dict[Pair, Edge] = {}
+
+    def ask(self) -> list[tuple[Pair, Edge]]:
+        """Return the pairs that the walk needs compared before it can go on; none at its end."""
+        # What colour decides at once may settle what the last round would have to ask in any case.
+        return self._plan(last=False) or (self._plan(last=True) if self.last else [])
+
+    def _plan(self, last: bool) -> list[tuple[Pair, Edge]]:
+        contents, candidates = self.component.contents, self.component.candidates
+        needed = plan(len(contents), self.candidates, self.answers, last=last, waiting=self.waiting)
+        asked = []
+        for i, j, star in needed:
+            first, second = contents[i], contents[j]
+            if star:
+                candidate = star_candidate(first, second)
+            else:
+                candidate = measure(candidates[i, j], first, second)
+            asked.append(((i, j), blank_edge(candidate)))
+        return asked
+
+    def tell(self, pair: Pair, edge: Edge) -> None:
+        """Take the answer to one pair."""
+        if edge.verdict == "undecided":
+            self.waiting[pair] = edge
+        else:
+            self.answers[pair] = answer(self.component, pair, edge)
+            self.decided.append(edge)
+
+    def unneeded(self) -> int:
+        """Return how many candidates nobody asked for."""
+        known = self.answers.keys() | self.waiting.keys()
+        return sum(pair not in known for pair in self.component.candidates)
+
+    def units(self, number: int, max_group_size: int) -> Iterator[PairUnit]:
+        """Yield what waits in units of bounded size."""
+        contents = self.component.contents
+        numbered = [(i, j, (i, j, edge)) for (i, j), edge in sorted(self.waiting.items())]
+        named = sorted({end for pair in self.waiting for end in pair})
+        place = {member: index for index, member in enumerate(named)}
+        placed = [(place[i], place[j], payload) for i, j, payload in numbered]
+        for index, part in enumerate(split_pairs(placed, len(named), max_group_size)):
+            ends = sorted({end for i, j, _ in part for end in (i, j)})
+            yield PairUnit(
+                f"{self.component.key.hex()}/{number}/{index}",
+                self.component.key,
+                # Keys and layouts have done their work.
+                [contents[e]._replace(wavelet_keys=b"", color=b"", layout=b"") for e in ends],
+                [edge for _, _, edge in part],
+            )
 
 
 class _CompareDoFn(MeteredDoFn):
     stage = STAGE
 
-    def __init__(self, settings: ColorSettings, batch_size: int, max_group_size: int) -> None:
-        self.settings = settings
-        self.batch_size = batch_size
-        self.max_group_size = max_group_size
+    def __init__(self, compare: "CompareColors") -> None:
+        self.settings = compare.settings
+        self.round_number = compare.round_number
+        self.last = compare.last
+        self.batch_size = compare.batch_size
+        self.max_group_size = compare.max_group_size
+        self.max_unit_size = compare.max_unit_size
+
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        self.walks: list[_Walk] = []
+        self.contents = 0
 
     def process(
-        self, unit: PairUnit
+        self, joined: tuple[bytes, dict[str, list[Any]]]
     ) -> Iterator[tuple[bytes, Edge] | beam.pvalue.TaggedOutput[Literal["undecided"], PairUnit]]:
-        contents = {content.content: content for content in unit.contents}
-        edges: list[Edge] = []
-        with self.meter.work(len(unit.pairs)):
-            for start in range(0, len(unit.pairs), self.batch_size):
-                batch = unit.pairs[start : start + self.batch_size]
-                edges += judge_colors(batch, contents, self.settings)
-        open_edges = [edge for edge in edges if edge.verdict == "undecided"]
-        self.meter.items_out += len(open_edges)
-        report_progress("global", 0, len(open_edges))
-        for edge in edges:
-            if edge.verdict != "undecided":
-                yield unit.component, edge
-        for smaller in split_unit(unit, open_edges, self.max_group_size):
-            yield beam.pvalue.TaggedOutput("undecided", smaller)
+        # Most components are small, and a call on a few pairs costs as much as one on a hundred.
+        component = gather(joined)
+        self.walks.append(_Walk(component, self.last))
+        self.contents += len(component.contents)
+        if self.contents >= self.max_group_size:
+            yield from self._walk()
 
+    def finish_bundle(self) -> Iterator[Any]:
+        for output in self._walk():
+            if isinstance(output, beam.pvalue.TaggedOutput):
+                yield beam.pvalue.TaggedOutput(output.tag, in_global_window(output.value))
+            else:
+                yield in_global_window(output)
+        yield from super().finish_bundle()
 
-def split_unit(unit: PairUnit, edges: list[Edge], max_group_size: int) -> Iterator[PairUnit]:
-    """Cut a unit's remaining edges into units of at most ``max_group_size`` contents."""
-    contents = {content.content: content for content in unit.contents}
-    named = {end for edge in edges for end in (edge.a, edge.b)}
-    number = {
-        content.content: index
-        for index, content in enumerate(c for c in unit.contents if c.content in named)
-    }
-    numbered = [(number[edge.a], number[edge.b], edge) for edge in edges]
-    for index, part in enumerate(split_pairs(numbered, len(number), max_group_size)):
-        ends = sorted({end for edge in part for end in (edge.a, edge.b)}, key=number.__getitem__)
-        yield PairUnit(f"{unit.unit}/{index}", unit.component, [contents[e] for e in ends], part)
+    def _walk(
+        self,
+    ) -> Iterator[tuple[bytes, Edge] | beam.pvalue.TaggedOutput[Literal["undecided"], PairUnit]]:
+        """Take the components that wait as far as colour alone can take them."""
+        walks, self.walks, self.contents = self.walks, [], 0
+        with self.meter.work(0):
+            self._answer(walks)
+            self.meter.skipped += sum(walk.unneeded() for walk in walks) if self.last else 0
+        for walk in walks:
+            for edge in walk.decided:
+                yield walk.component.key, edge
+            report_progress("global", 0, len(walk.waiting))
+            self.meter.items_out += len(walk.waiting)
+            for unit in walk.units(self.round_number, self.max_unit_size):
+                yield beam.pvalue.TaggedOutput("undecided", unit)
+
+    def _answer(self, walks: list[_Walk]) -> None:
+        active = walks
+        while active:
+            asked = [(walk, pair, edge) for walk in active for pair, edge in walk.ask()]
+            for start in range(0, len(asked), self.batch_size):
+                batch = asked[start : start + self.batch_size]
+                contents = {
+                    content.content: content
+                    for walk, pair, _ in batch
+                    for content in (walk.component.contents[end] for end in pair)
+                }
+                edges = judge_colors([edge for _, _, edge in batch], contents, self.settings)
+                for (walk, pair, _), edge in zip(batch, edges, strict=True):
+                    walk.tell(pair, edge)
+            self.meter.items_in += len(asked)
+            active = list({id(walk): walk for walk, _, _ in asked}.values())
 
 
 @dataclasses.dataclass(eq=False)
 class CompareColors(beam.PTransform):
-    """Decide by colour what colour can decide.
+    """Decide by colour what colour can decide of the pairs that the walk needs compared.
 
     Attributes:
         settings: the thresholds.
+        round_number: 1 for the first round.
+        last: whether no further round follows: every pair that can still matter is asked for.
         batch_size: pairs compared in one call.
-        max_group_size: distinct contents of one unit of undecided pairs, at least 2.
+        max_group_size: distinct contents of components compared together; a larger component is
+            compared by itself.
+        max_unit_size: distinct contents of one unit of undecided pairs, at least 2.
     """
 
     settings: ColorSettings
+    round_number: int = 1
+    last: bool = True
     batch_size: int = 4096
-    max_group_size: int = 500
+    max_group_size: int = 2000
+    max_unit_size: int = 500
 
     def __post_init__(self) -> None:
         super().__init__()
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size!r}")
+        for name, least in (("batch_size", 1), ("max_group_size", 2), ("max_unit_size", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)!r}")
 
     @several_outputs
-    def expand(self, units: beam.PCollection[PairUnit]) -> ComparedColors:
-        """Turn units of pairs into decided edges and units of undecided pairs."""
-        out = units | "Compare colours" >> (
-            beam.ParDo(_CompareDoFn(self.settings, self.batch_size, self.max_group_size))
+    def expand(
+        self, joined: beam.PCollection[tuple[bytes, dict[str, list[Any]]]]
+    ) -> ComparedColors:
+        """Turn joined components into decided edges and units of undecided pairs."""
+        out = joined | "Compare colours" >> (
+            beam.ParDo(_CompareDoFn(self))
             .with_output_types(tuple[bytes, Edge], undecided=PairUnit, stats=StageStats)
             .with_outputs("undecided", STATS, main="edges")
         )

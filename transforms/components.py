@@ -3,24 +3,64 @@
 In: ``Content``, and the component of every content that is in some pair. Out: contents keyed by
 component; a content in no pair is a component of its own. Guarantee: every content that is in a
 pair, or has more than one row, leaves once; lone contents have nothing left to decide.
+
+One worker labels the candidates while it can hold them. Beyond, they are cut into shards by content
+id and labelled by rounds, see ``grouping.components``. Both ways are in the graph; a count sends
+all candidates down one of them, and the other gets no element.
 """
 
 import dataclasses
+import struct
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.pvalue import AsIter, TaggedOutput
 from apache_beam.utils.windowed_value import WindowedValue
+from numpy.typing import NDArray
 
-from transforms.grouping.components import label_components
+from transforms.grouping import components as graph
 from transforms.joins import JoinByKey
 from transforms.outputs import in_global_window, several_outputs
-from transforms.records import Candidate, Content
+from transforms.records import Candidate, Cap, Content
 
-_ID_BYTES = 32
-_PAIRS_PACKED = 16_384  # 1 MB an element
-_PAIR = np.dtype([("a", f"V{_ID_BYTES}"), ("b", f"V{_ID_BYTES}")])
+STAGE = "components"
+MAX_PAIRS_IN_MEMORY = 2_500_000  # 1 GB, measured
+_PACKED = 16_384  # pairs in an element, 1 MB
+# Each round leaves less than half of the links of a long path, the slowest graph of random ids, and
+# a tenth or less of those of many small components.
+_ROUNDS = 3
+_LEAST_SHARDS = 32  # enough to keep workers busy
+_LEAST_SHARD_PAIRS = 1024  # below, a shard costs more than its work
+
+# The fields of Candidate but for the generators: two ids, then integers.
+_NUMBERS = len(Candidate._fields) - 3
+_PAIR_FORMAT = struct.Struct("<32s32s")
+_ROW_FORMAT = struct.Struct(f"<32s32s{_NUMBERS}i")
+_ROW = np.dtype([("a", graph.ID), ("b", graph.ID), ("numbers", "<i4", _NUMBERS)])
+
+
+class PackedCandidates(NamedTuple):
+    """Candidates of the same generators."""
+
+    generators: str
+    rows: bytes  # [n] of 32 bytes a, 32 bytes b, and int32 for each further field
+
+
+class Shard(NamedTuple):
+    """A part of all content ids; the key under which its pairs meet."""
+
+    number: int
+    shards: int
+
+
+for _type in (PackedCandidates, Shard):
+    beam.coders.registry.register_coder(_type, beam.coders.RowCoder)
+
+_Labelled: TypeAlias = (
+    tuple[bytes, Candidate] | TaggedOutput[Literal["members"], tuple[bytes, bytes]]
+)
 
 
 class Components(NamedTuple):
@@ -28,67 +68,278 @@ class Components(NamedTuple):
 
     candidates: beam.PCollection[tuple[bytes, Candidate]]  # keyed by component
     members: beam.PCollection[tuple[bytes, bytes]]  # content id, component
+    caps: beam.PCollection[Cap]
 
 
-class _PackPairsDoFn(beam.DoFn):
-    """Packs the pairs of a bundle into few elements, all under one key."""
+class _PackDoFn(beam.DoFn):
+    """Packs the candidates of a bundle into few elements."""
 
     def start_bundle(self) -> None:
-        self.pairs: list[bytes] = []
+        self.rows: dict[str, list[bytes]] = {}
 
-    def process(self, candidate: Candidate) -> None:
-        self.pairs.append(candidate.a + candidate.b)
+    def process(self, candidate: Candidate) -> Iterator[PackedCandidates]:
+        rows = self.rows.setdefault(candidate.generators, [])
+        rows.append(_ROW_FORMAT.pack(candidate.a, candidate.b, *candidate[3:]))
+        if len(rows) == _PACKED:
+            yield PackedCandidates(candidate.generators, b"".join(rows))
+            rows.clear()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        for start in range(0, len(self.pairs), _PAIRS_PACKED):
-            yield in_global_window((0, b"".join(self.pairs[start : start + _PAIRS_PACKED])))
+        for generators, rows in self.rows.items():
+            if rows:
+                yield in_global_window(PackedCandidates(generators, b"".join(rows)))
 
 
-def _label(packed: tuple[int, Iterable[bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    pairs = np.frombuffer(b"".join(packed[1]), _PAIR)
-    ids, labels = label_components(pairs["a"], pairs["b"])
-    for content, label in zip(ids, labels.tolist(), strict=True):
-        yield content.tobytes(), ids[label].tobytes()
+def _size(packed: PackedCandidates) -> int:
+    return len(packed.rows) // _ROW.itemsize
 
 
-def _by_first(candidate: Candidate) -> tuple[bytes, Candidate]:
-    return candidate.a, candidate
+def shard_count(pairs: int, max_pairs: int) -> int:
+    """Return into how many shards that many pairs are cut.
+
+    Args:
+        pairs: number of edges.
+        max_pairs: what one worker may hold; a shard gets about half of it in arcs.
+    """
+    wanted = max(_LEAST_SHARDS, -(-4 * pairs // max_pairs))
+    return max(1, min(wanted, pairs // _LEAST_SHARD_PAIRS))
 
 
-def _with_component(
-    joined: tuple[bytes, dict[str, list[Any]]],
-) -> Iterator[tuple[bytes, Candidate]]:
-    for component in joined[1]["component"]:
-        for candidate in joined[1]["candidate"]:
-            yield component, candidate
+def _scatter(pairs: NDArray[np.void], by: str, shards: int) -> Iterator[tuple[Shard, bytes]]:
+    for number, rows in graph.shard_rows(pairs[by], shards):
+        yield from _chunks(Shard(number, shards), pairs[rows])
+
+
+def _chunks(shard: Shard, pairs: NDArray[np.void]) -> Iterator[tuple[Shard, bytes]]:
+    for start in range(0, len(pairs), _PACKED):
+        yield shard, pairs[start : start + _PACKED].tobytes()
+
+
+def _joined(parts: Iterable[bytes]) -> NDArray[np.void]:
+    return np.frombuffer(b"".join(parts), graph.PAIR)
+
+
+class _RouteDoFn(beam.DoFn):
+    """Sends all candidates to one worker, or all to their shards."""
+
+    def __init__(self, max_pairs: int) -> None:
+        self.max_pairs = max_pairs
+
+    def start_bundle(self) -> None:
+        self.pairs = 0
+
+    def process(
+        self, packed: PackedCandidates, sizes: Iterable[int]
+    ) -> Iterator[
+        tuple[int, PackedCandidates]
+        | TaggedOutput[Literal["arcs"], tuple[Shard, bytes]]
+        | TaggedOutput[Literal["sharded"], tuple[Shard, PackedCandidates]]
+    ]:
+        self.pairs = self.pairs or sum(sizes)
+        if self.pairs <= self.max_pairs:
+            yield 0, packed
+            return
+        shards = shard_count(self.pairs, self.max_pairs)
+        rows = np.frombuffer(packed.rows, _ROW)
+        for number, of_shard in graph.shard_rows(rows["a"], shards):
+            part = PackedCandidates(packed.generators, rows[of_shard].tobytes())
+            yield TaggedOutput("sharded", (Shard(number, shards), part))
+        for arcs in _scatter(graph.both_ways(graph.spanning_stars(rows)), "a", shards):
+            yield TaggedOutput("arcs", arcs)
+
+
+def _large_star(shard: tuple[Shard, Iterable[bytes]]) -> Iterator[tuple[Shard, bytes]]:
+    return _scatter(graph.large_star(_joined(shard[1])), "a", shard[0].shards)
+
+
+def _small_star(shard: tuple[Shard, Iterable[bytes]]) -> Iterator[tuple[Shard, bytes]]:
+    links = graph.small_star(_joined(shard[1]))
+    return _scatter(graph.both_ways(links), "a", shard[0].shards)
+
+
+def _settle(
+    shard: tuple[Shard, Iterable[bytes]],
+) -> Iterator[tuple[Shard, bytes] | TaggedOutput[Literal["rest"], tuple[Shard, bytes]]]:
+    """Send leaves to the shards of what they hang on, and the rest to one worker."""
+    leaves, rest = graph.settle(_joined(shard[1]))
+    yield from _scatter(leaves, "b", shard[0].shards)
+    one = Shard(0, shard[0].shards)
+    # Empty, but there: the worker that finishes also says that there were rounds.
+    for part in _chunks(one, rest) if len(rest) else [(one, b"")]:
+        yield TaggedOutput("rest", part)
+
+
+def _held(parts: Iterable[bytes], max_pairs: int) -> NDArray[np.void]:
+    """Join links, as few as connect the same, and refuse more than one worker may hold."""
+    held: list[NDArray[np.void]] = []
+    for part in parts:
+        held.append(_joined([part]))
+        if sum(map(len, held)) > 2 * max_pairs:
+            held = [_bounded(np.concatenate(held), max_pairs)]
+    return _bounded(np.concatenate(held), max_pairs)
+
+
+def _bounded(links: NDArray[np.void], max_pairs: int) -> NDArray[np.void]:
+    links = graph.spanning_stars(links)
+    if len(links) > max_pairs:
+        raise ValueError(
+            f"at least {len(links)} pairs of contents are still to be joined after {_ROUNDS} "
+            f"rounds, more than max_pairs_in_memory={max_pairs!r}; raise it, by about as much "
+            "as a worker has memory for"
+        )
+    return links
+
+
+class _FinishDoFn(beam.DoFn):
+    """Labels by one worker what the rounds have not turned into stars."""
+
+    def __init__(self, max_pairs: int) -> None:
+        self.max_pairs = max_pairs
+
+    def process(
+        self, rest: tuple[Shard, Iterable[bytes]], sizes: Iterable[int]
+    ) -> Iterator[tuple[Shard, bytes] | TaggedOutput[Literal["caps"], Cap]]:
+        note = f"pairs, too many for one worker, went through {_ROUNDS} rounds"
+        cap = Cap(STAGE, "max_pairs_in_memory", self.max_pairs, sum(sizes), note)
+        yield TaggedOutput("caps", cap)
+        links = _held(rest[1], self.max_pairs)
+        if len(links):
+            note = f"pairs that {_ROUNDS} rounds left over were joined by one worker"
+            cap = Cap(STAGE, "component_rounds", _ROUNDS, len(links), note)
+            yield TaggedOutput("caps", cap)
+            yield from _scatter(graph.label_pairs(links), "a", rest[0].shards)
+
+
+def _resolve(
+    shard: tuple[Shard, dict[str, list[bytes]]],
+) -> Iterator[tuple[Shard, bytes]]:
+    leaves, labels = _joined(shard[1]["leaf"]), _joined(shard[1]["label"])
+    return _scatter(graph.resolve(leaves, labels), "a", shard[0].shards)
+
+
+def _label_all(gathered: tuple[int, Iterable[PackedCandidates]]) -> Iterator[_Labelled]:
+    blocks = list(gathered[1])
+    rows = np.frombuffer(b"".join(block.rows for block in blocks), _ROW)
+    yield from _labelled(blocks, rows, graph.label_pairs(rows))
+
+
+def _label_shard(shard: tuple[Shard, dict[str, list[Any]]]) -> Iterator[_Labelled]:
+    blocks = shard[1]["candidates"]
+    rows = np.frombuffer(b"".join(block.rows for block in blocks), _ROW)
+    yield from _labelled(blocks, rows, _joined(shard[1]["label"]))
+
+
+def _labelled(
+    blocks: list[PackedCandidates], rows: NDArray[np.void], labels: NDArray[np.void]
+) -> Iterator[_Labelled]:
+    """Yield the candidates of blocks, whose ``rows`` are given joined, and the members."""
+    for member in _PAIR_FORMAT.iter_unpack(labels.view(np.uint8).data):
+        yield TaggedOutput("members", member)
+    position = graph.find_ids(labels["a"], rows["a"])
+    start = 0
+    for block in blocks:
+        stop = start + _size(block)
+        components = labels["b"][position[start:stop]].tolist()
+        for component, fields in zip(components, _ROW_FORMAT.iter_unpack(block.rows), strict=True):
+            yield component, Candidate(fields[0], fields[1], block.generators, *fields[2:])
+        start = stop
 
 
 @dataclasses.dataclass(eq=False)
 class PartitionCandidates(beam.PTransform):
-    """Label candidates with their connected component, which decides nothing but who works."""
+    """Label candidates with their connected component, which decides nothing but who works.
+
+    Attributes:
+        max_pairs_in_memory: candidates that one worker labels, at least 1; about 400 bytes each.
+            More go through rounds in shards of about that size, and what those leave to one worker
+            must be no more than that.
+    """
+
+    max_pairs_in_memory: int = MAX_PAIRS_IN_MEMORY
 
     def __post_init__(self) -> None:
         super().__init__()
+        if self.max_pairs_in_memory < 1:
+            raise ValueError(
+                f"max_pairs_in_memory must be at least 1, not {self.max_pairs_in_memory!r}"
+            )
 
     @several_outputs
     def expand(self, candidates: beam.PCollection[Candidate]) -> Components:
         """Key candidates by component, and name the component of every content in a pair."""
-        members = (
-            candidates
-            | "Pack pairs" >> beam.ParDo(_PackPairsDoFn()).with_output_types(tuple[int, bytes])
-            | "Gather pairs" >> beam.GroupByKey()
-            | "Label" >> beam.FlatMap(_label).with_output_types(tuple[bytes, bytes])
+        packed = candidates | "Pack" >> beam.ParDo(_PackDoFn()).with_output_types(PackedCandidates)
+        sizes = packed | "Count packed" >> beam.Map(_size).with_output_types(int)
+        routed = packed | "Route by size" >> (
+            beam.ParDo(_RouteDoFn(self.max_pairs_in_memory), AsIter(sizes))
+            .with_output_types(
+                tuple[int, PackedCandidates],
+                arcs=tuple[Shard, bytes],
+                sharded=tuple[Shard, PackedCandidates],
+            )
+            .with_outputs("arcs", "sharded", main="gathered")
         )
-        keyed = candidates | "Key by first" >> beam.Map(_by_first).with_output_types(
-            tuple[bytes, Candidate]
+        alone = (
+            routed.gathered | "Gather" >> beam.GroupByKey() | "Label all" >> _labelling(_label_all)
         )
-        labelled = (
-            {"candidate": keyed, "component": members}
-            | "Join components" >> JoinByKey(bytes, {"candidate": Candidate, "component": bytes})
-            | "Key by component"
-            >> beam.FlatMap(_with_component).with_output_types(tuple[bytes, Candidate])
+        labels, caps = self._rounds(routed.arcs, sizes)
+        sharded = (
+            {"label": labels, "candidates": routed.sharded}
+            | "Join labels" >> JoinByKey(Shard, {"label": bytes, "candidates": PackedCandidates})
+            | "Label shard" >> _labelling(_label_shard)
         )
-        return Components(labelled, members)
+        return Components(
+            (alone.candidates, sharded.candidates) | "All candidates" >> beam.Flatten(),
+            (alone.members, sharded.members) | "All members" >> beam.Flatten(),
+            caps,
+        )
+
+    def _rounds(
+        self, arcs: beam.PCollection[tuple[Shard, bytes]], sizes: beam.PCollection[int]
+    ) -> tuple[beam.PCollection[tuple[Shard, bytes]], beam.PCollection[Cap]]:
+        """Turn arcs by shard into (id, component) pairs by shard."""
+        pairs = tuple[Shard, bytes]
+        for number in range(1, _ROUNDS + 1):
+            arcs = (
+                arcs
+                | f"Group arcs {number}" >> beam.GroupByKey()
+                | f"Large-star {number}" >> beam.FlatMap(_large_star).with_output_types(pairs)
+                | f"Group links {number}" >> beam.GroupByKey()
+                | f"Small-star {number}" >> beam.FlatMap(_small_star).with_output_types(pairs)
+            )
+        settled = (
+            arcs
+            | "Group settled" >> beam.GroupByKey()
+            | "Settle"
+            >> (
+                beam.FlatMap(_settle)
+                .with_output_types(pairs, rest=pairs)
+                .with_outputs("rest", main="leaves")
+            )
+        )
+        finished = (
+            settled.rest
+            | "Gather rest" >> beam.GroupByKey()
+            | "Finish"
+            >> (
+                beam.ParDo(_FinishDoFn(self.max_pairs_in_memory), AsIter(sizes))
+                .with_output_types(pairs, caps=Cap)
+                .with_outputs("caps", main="labels")
+            )
+        )
+        labels = (
+            {"leaf": settled.leaves, "label": finished.labels}
+            | "Join rest" >> JoinByKey(Shard, {"leaf": bytes, "label": bytes})
+            | "Resolve" >> beam.FlatMap(_resolve).with_output_types(pairs)
+        )
+        return labels, finished.caps
+
+
+def _labelling(label: Any) -> Any:
+    return (
+        beam.FlatMap(label)
+        .with_output_types(tuple[bytes, Candidate], members=tuple[bytes, bytes])
+        .with_outputs("members", main="candidates")
+    )
 
 
 class KeyedContents(NamedTuple):
@@ -99,20 +350,19 @@ class KeyedContents(NamedTuple):
 
 
 def _by_content(content: Content) -> tuple[bytes, Content]:
-    return content.content, content
+    # Words have done their work, and weigh more than all the rest.
+    return content.content, content._replace(words=b"")
 
 
 def _key(
     joined: tuple[bytes, dict[str, list[Any]]],
-) -> Iterator[
-    tuple[bytes, Content] | beam.pvalue.TaggedOutput[Literal["copies"], tuple[bytes, Content]]
-]:
+) -> Iterator[tuple[bytes, Content] | TaggedOutput[Literal["copies"], tuple[bytes, Content]]]:
     component = next(iter(joined[1]["component"]), None)
     for content in joined[1]["content"]:
         if component is not None:
             yield component, content
         elif content.copies > 1:
-            yield beam.pvalue.TaggedOutput("copies", (joined[0], content))
+            yield TaggedOutput("copies", (joined[0], content))
 
 
 @dataclasses.dataclass(eq=False)

@@ -27,6 +27,7 @@ from transforms.telemetry import STATS, MeteredDoFn, report_progress
 STAGE = "features"
 # The most a record may weigh on its way through a shuffle (DESIGN.md).
 MAX_RECORD_BYTES = 128 * 1024
+_LEAST_SIDE = 0.9  # share of the side asked for
 _JPEG_QUALITIES = (90, 75, 50, 25)
 
 
@@ -109,10 +110,11 @@ def member_record(content: Content, data: bytes, side: int, limits: DecodeLimits
         ImageError: if the bytes give no pixels within the limits.
     """
     shorter = min(content.width, content.height) / max(content.width, content.height, 1)
+    # A decode at half the size that falls a little short of it is taken as it is.
     decoded = decode(
         data,
         path=content.uri,
-        min_side=max(1, round(side * shorter)),
+        min_side=max(1, round(_LEAST_SIDE * side * shorter)),
         limits=limits,
         with_hash=False,
     )

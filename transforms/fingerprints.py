@@ -6,19 +6,24 @@ Guarantee: every input leaves by exactly one of the two outputs; transient error
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import apache_beam as beam
 import cv2
+import numpy as np
+import numpy.typing as npt
+from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.grouping.rank import RankFacts, encode_rank
 from transforms.imaging.color import color_descriptor
-from transforms.imaging.decode import DecodeLimits, decode
+from transforms.imaging.decode import DecodeLimits, ImageInfo, decode
 from transforms.imaging.errors import ImageError
-from transforms.imaging.quality import measure
-from transforms.imaging.wavelet import wavelet_keys
-from transforms.outputs import several_outputs
+from transforms.imaging.layout import layout
+from transforms.imaging.quality import Quality, measure_batch
+from transforms.imaging.wavelet import grey_thumbnail, wavelet_keys_batch
+from transforms.imaging.words import word_rows
+from transforms.outputs import in_global_window, several_outputs
 from transforms.records import FailedImage, Failure, Fingerprint, ImageRef, StageStats
 from transforms.storage import StorageError, read_bytes
 from transforms.telemetry import STATS, MeteredDoFn
@@ -27,6 +32,12 @@ STAGE = "fingerprint"
 # The shorter side of the decode that all of stage 1 works on: at a quarter of a photograph of
 # 500x375 pixels, the cheapest libjpeg scale that still shows sharpness and noise.
 MIN_SIDE = 94
+# The same where words are wanted: half of such a photograph.
+_WORDS_MIN_SIDE = 160
+# Images measured together: enough that Python's and numpy's share of the work is small, and few
+# enough samples (bytes) to hold.
+_BATCH_IMAGES = 32
+_BATCH_SAMPLES = 16 << 20
 
 
 class Fingerprints(NamedTuple):
@@ -37,24 +48,80 @@ class Fingerprints(NamedTuple):
     stats: beam.PCollection[StageStats]
 
 
-def fingerprint(ref: ImageRef, data: bytes, limits: DecodeLimits) -> Fingerprint:
-    """Measure one image.
+class ReadImage(NamedTuple):
+    """One image that was read and decoded, and still is to be measured."""
+
+    ref: ImageRef
+    info: ImageInfo
+    sha256: bytes
+    pixel_hash: bytes
+    pixels: npt.NDArray[np.uint8]  # [h, w, 3] RGB, reduced
+    words: bytes  # see ``Fingerprint``
+
+
+def read_image(ref: ImageRef, data: bytes, limits: DecodeLimits, *, words: bool) -> ReadImage:
+    """Decode one image.
 
     Args:
         ref: the input object.
         data: all its bytes.
         limits: what the decoder may spend.
+        words: whether to take local words, which need a larger decode.
 
     Returns:
-        Its fingerprint.
+        What there is to measure.
 
     Raises:
         ImageError: if the bytes give no pixels within the limits.
     """
-    decoded = decode(data, path=ref.path, min_side=MIN_SIDE, limits=limits)
-    info = decoded.info
-    keys, texture = wavelet_keys(decoded.pixels)
-    quality = measure(decoded.pixels, info)
+    side = _WORDS_MIN_SIDE if words else MIN_SIDE
+    decoded = decode(data, path=ref.path, min_side=side, limits=limits)
+    rows, pixels = b"", decoded.pixels
+    if words:
+        rows, pixels = word_rows(pixels).tobytes(), _halved(pixels)
+    digest = hashlib.sha256(data).digest()
+    return ReadImage(ref, decoded.info, digest, decoded.pixel_hash, pixels, rows)
+
+
+def fingerprint(
+    ref: ImageRef, data: bytes, limits: DecodeLimits, *, words: bool = False
+) -> Fingerprint:
+    """Decode and measure one image; see ``read_image`` and ``fingerprints``.
+
+    Raises:
+        ImageError: if the bytes give no pixels within the limits.
+    """
+    return fingerprints([read_image(ref, data, limits, words=words)])[0]
+
+
+def fingerprints(images: Sequence[ReadImage]) -> list[Fingerprint]:
+    """Measure a batch of images, each as if it were alone.
+
+    Args:
+        images: any number.
+
+    Returns:
+        Their fingerprints, in order.
+    """
+    if not images:
+        return []
+    greys = [np.asarray(cv2.cvtColor(i.pixels, cv2.COLOR_RGB2GRAY), np.uint8) for i in images]
+    keys, textures = wavelet_keys_batch(np.stack([grey_thumbnail(grey) for grey in greys]))
+    qualities = measure_batch(greys, [image.info for image in images])
+    return [
+        _fingerprint(*each)
+        for each in zip(images, greys, keys, textures.tolist(), qualities, strict=True)
+    ]
+
+
+def _fingerprint(
+    image: ReadImage,
+    grey: npt.NDArray[np.uint8],
+    keys: npt.NDArray[np.uint8],
+    texture: float,
+    quality: Quality,
+) -> Fingerprint:
+    ref, info = image.ref, image.info
     rank = encode_rank(
         RankFacts(
             pixels=info.width * info.height,
@@ -77,58 +144,95 @@ def fingerprint(ref: ImageRef, data: bytes, limits: DecodeLimits) -> Fingerprint
         width=info.width,
         height=info.height,
         frames=info.frames,
-        sha256=hashlib.sha256(data).digest(),
-        pixel_hash=decoded.pixel_hash,
+        sha256=image.sha256,
+        pixel_hash=image.pixel_hash,
         wavelet_keys=keys.tobytes(),
-        color=color_descriptor(decoded.pixels).tobytes(),
-        texture=round(float(texture), 4),
-        sharpness=round(quality.sharpness, 4),
-        contrast=round(quality.contrast, 4),
-        brightness=round(quality.brightness, 4),
-        noise=round(quality.noise, 4),
-        quality_score=round(quality.score, 4),
+        color=color_descriptor(image.pixels).tobytes(),
+        layout=layout(grey).tobytes(),
+        words=image.words,
+        texture=texture,
+        sharpness=quality.sharpness,
+        contrast=quality.contrast,
+        brightness=quality.brightness,
+        noise=quality.noise,
+        quality_score=quality.score,
         rank=rank,
     )
+
+
+def _halved(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return pixels reduced by the factor that ``MIN_SIDE`` alone would have given."""
+    factor = next((f for f in (8, 4, 2) if -(-min(pixels.shape[:2]) // f) >= MIN_SIDE), 1)
+    if factor == 1:
+        return pixels
+    size = (-(-pixels.shape[1] // factor), -(-pixels.shape[0] // factor))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 class _FingerprintDoFn(MeteredDoFn):
     stage = STAGE
 
-    def __init__(self, limits: DecodeLimits) -> None:
+    def __init__(self, limits: DecodeLimits, words: bool) -> None:
         self.limits = limits
+        self.words = words
 
     def setup(self) -> None:
         # The runner's workers are the parallelism; OpenCV's own threads would fight them.
         cv2.setNumThreads(1)
 
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        self.batch: list[ReadImage] = []
+        self.pixels = 0  # held by the batch
+
     def process(
         self, ref: ImageRef
     ) -> Iterator[Fingerprint | beam.pvalue.TaggedOutput[Literal["failed"], FailedImage]]:
-        data = None
         with self.meter.work():
-            result: Fingerprint | FailedImage
-            try:
-                data = read_bytes(ref.uri, self.limits.max_image_bytes, ref.size_bytes)
-                self.meter.bytes_read += len(data)
-                result = fingerprint(ref, data, self.limits)
-                self.meter.items_out += 1
-            except (StorageError, ImageError) as error:
-                # The header may have told more than the pixels did.
-                known = error if isinstance(error, ImageError) else None
-                stage = "decode" if known else "read"
-                self.meter.failed += 1
-                result = FailedImage(
-                    ref=ref,
-                    failure=Failure(stage, ref.uri, error.error_type, error.message),
-                    format=known.format if known else None,
-                    width=known.width if known else None,
-                    height=known.height if known else None,
-                    sha256=None if data is None else hashlib.sha256(data).digest(),
-                )
+            result = self._read(ref)
         if isinstance(result, FailedImage):
             yield beam.pvalue.TaggedOutput("failed", result)
-        else:
-            yield result
+            return
+        self.batch.append(result)
+        self.pixels += result.pixels.size
+        if len(self.batch) >= _BATCH_IMAGES or self.pixels >= _BATCH_SAMPLES:
+            yield from self._measured()
+
+    def finish_bundle(
+        self,
+    ) -> Iterator[WindowedValue | beam.pvalue.TaggedOutput[Literal["stats"], StageStats]]:
+        for image in self._measured():
+            yield in_global_window(image)
+        yield from super().finish_bundle()
+
+    def _read(self, ref: ImageRef) -> ReadImage | FailedImage:
+        data = None
+        try:
+            data = read_bytes(ref.uri, self.limits.max_image_bytes, ref.size_bytes)
+            self.meter.bytes_read += len(data)
+            return read_image(ref, data, self.limits, words=self.words)
+        except (StorageError, ImageError) as error:
+            # The header may have told more than the pixels did.
+            known = error if isinstance(error, ImageError) else None
+            self.meter.failed += 1
+            return FailedImage(
+                ref=ref,
+                failure=Failure(
+                    "decode" if known else "read", ref.uri, error.error_type, error.message
+                ),
+                format=known.format if known else None,
+                width=known.width if known else None,
+                height=known.height if known else None,
+                sha256=None if data is None else hashlib.sha256(data).digest(),
+            )
+
+    def _measured(self) -> list[Fingerprint]:
+        """Measure and empty the batch."""
+        with self.meter.work(0):
+            measured = fingerprints(self.batch)
+            self.meter.items_out += len(measured)
+            self.batch, self.pixels = [], 0
+        return measured
 
 
 @dataclasses.dataclass(eq=False)
@@ -137,9 +241,11 @@ class ComputeFingerprints(beam.PTransform):
 
     Attributes:
         limits: what the decoder may spend on one image.
+        words: whether to take the local words that ``ProposeByWords`` matches.
     """
 
     limits: DecodeLimits = dataclasses.field(default_factory=DecodeLimits)
+    words: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -148,7 +254,7 @@ class ComputeFingerprints(beam.PTransform):
     def expand(self, refs: beam.PCollection[ImageRef]) -> Fingerprints:
         """Turn ``ImageRef`` elements into fingerprints and failures."""
         out = refs | "Read and measure" >> (
-            beam.ParDo(_FingerprintDoFn(self.limits))
+            beam.ParDo(_FingerprintDoFn(self.limits, self.words))
             .with_output_types(Fingerprint, failed=FailedImage, stats=StageStats)
             .with_outputs("failed", STATS, main="fingerprints")
         )

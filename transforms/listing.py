@@ -9,6 +9,7 @@ several sightings of it that with the least input, then ``below``, counts.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Literal, NamedTuple, Optional
@@ -33,8 +34,8 @@ _Pinned = tuple[int, bytes]  # an input's position and its pinned form
 _Seen = tuple[int, ImageRef, str, str]  # a Sighting, as a tuple that Beam has a coder for
 
 _CAPS = {
-    Kind.EXCLUDED.name: ("excluded", "names left out by --include and --exclude"),
-    Kind.IN_OUTPUT.name: ("in_output", "lines and links that lead into the output folder"),
+    Kind.EXCLUDED: ("excluded", "names left out by --include and --exclude"),
+    Kind.IN_OUTPUT: ("in_output", "lines and links that lead into the output folder"),
 }
 
 
@@ -183,11 +184,7 @@ class _ChooseSighting(MeteredDoFn):
 
     def process(
         self, element: tuple[str, Iterable[_Seen]]
-    ) -> Iterator[
-        ImageRef
-        | beam.pvalue.TaggedOutput[Literal["failed"], FailedImage]
-        | beam.pvalue.TaggedOutput[Literal["left_out"], str]
-    ]:
+    ) -> Iterator[ImageRef | beam.pvalue.TaggedOutput[Literal["failed"], FailedImage]]:
         with self.meter.work(0):
             kind, ref, error_type, message = min(element[1], key=_order)
         if kind == Kind.FOUND:
@@ -198,19 +195,29 @@ class _ChooseSighting(MeteredDoFn):
             yield beam.pvalue.TaggedOutput("failed", _failed_image(ref, error_type, message))
         else:
             self.meter.skipped += 1
-            yield beam.pvalue.TaggedOutput("left_out", Kind(kind).name)
+            self.left_out[Kind(kind)] += 1
 
-    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput[Literal["stats"], StageStats]]:
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        self.left_out: Counter[Kind] = Counter()
+
+    def finish_bundle(
+        self,
+    ) -> Iterator[
+        beam.pvalue.TaggedOutput[Literal["stats"], StageStats]
+        | beam.pvalue.TaggedOutput[Literal["listed"], int]
+        | beam.pvalue.TaggedOutput[Literal["caps"], Cap]
+    ]:
         # items_in was counted by the walk; the statistics of a bundle without it go out all the
         # same, which super() would hold back.
         if self.meter.ended_us:
             yield beam.pvalue.TaggedOutput(STATS, in_global_window(self.meter.stats()))
-
-
-def _cap(counted: tuple[str, int]) -> Cap:
-    kind, count = counted
-    name, note = _CAPS[kind]
-    return Cap(STAGE, name, 0, count, note)
+        if rows := self.meter.items_out + self.meter.failed:
+            yield beam.pvalue.TaggedOutput("listed", in_global_window(rows))
+        for kind, count in sorted(self.left_out.items()):
+            name, note = _CAPS[kind]
+            cap = Cap(STAGE, name, 0, count, note)
+            yield beam.pvalue.TaggedOutput("caps", in_global_window(cap))
 
 
 class Listing(NamedTuple):
@@ -218,8 +225,8 @@ class Listing(NamedTuple):
 
     found: beam.PCollection[ImageRef]
     failed: beam.PCollection[FailedImage]
-    caps: beam.PCollection[Cap]  # distinct URIs left out, by reason; none where it is 0
-    listed: beam.PCollection[int]  # one element: the number of rows, found and failed
+    caps: beam.PCollection[Cap]  # distinct URIs left out by a bundle, by reason; none where it is 0
+    listed: beam.PCollection[int]  # adds up to the number of rows, found and failed
     stats: beam.PCollection[StageStats]
 
 
@@ -270,22 +277,13 @@ class ListImages(beam.PTransform):
             | "Group by URI" >> beam.GroupByKey()
             | "One row a URI"
             >> beam.ParDo(_ChooseSighting())
-            .with_output_types(ImageRef, failed=FailedImage, left_out=str, stats=StageStats)
-            .with_outputs("failed", "left_out", STATS, main="found")
-        )
-        caps = (
-            chosen.left_out
-            | "Count left out" >> beam.combiners.Count.PerElement()
-            | "As caps" >> beam.Map(_cap)
-        )
-        rows = (
-            chosen.found | "Count found" >> beam.combiners.Count.Globally(),
-            chosen.failed | "Count failed" >> beam.combiners.Count.Globally(),
+            .with_output_types(ImageRef, failed=FailedImage, caps=Cap, listed=int, stats=StageStats)
+            .with_outputs("failed", "caps", "listed", STATS, main="found")
         )
         return Listing(
             found=chosen.found,
             failed=chosen.failed,
-            caps=caps,
-            listed=rows | "Both counts" >> beam.Flatten() | "Add up" >> beam.CombineGlobally(sum),
+            caps=chosen.caps,
+            listed=chosen.listed,
             stats=(walked[STATS], chosen[STATS]) | "Statistics" >> beam.Flatten(),
         )

@@ -55,6 +55,8 @@ class Fingerprint(NamedTuple):
     pixel_hash: bytes  # 32 bytes; see imaging.decode.pixel_hash
     wavelet_keys: bytes  # uint8 [8, 32]: the key in the eight orientations, identity first
     color: bytes  # uint8; the compact colour descriptor of imaging.color
+    layout: bytes  # uint8; the luma layout of imaging.layout
+    words: bytes  # local words, see imaging.words; b"" where no generator asks for them
     texture: float  # 0..1, how much the wavelet key rests on; low means flat or gradient
     sharpness: float  # 0..1, at a common size
     contrast: float  # 0..1
@@ -80,6 +82,8 @@ class Content(NamedTuple):
     texture: float
     wavelet_keys: bytes  # uint8 [8, 32]
     color: bytes
+    layout: bytes
+    words: bytes
     copies: int  # rows with this content
     total_bytes: int  # bytes of its distinct storage objects
     links: list[str]  # "size:dev:inode" of each shared object, sorted; empty for most
@@ -91,8 +95,9 @@ class Candidate(NamedTuple):
     a: bytes
     b: bytes
     generators: str  # names, sorted, joined by "+": wavelet | words | star | ...
-    wavelet_distance: int  # bits, least over the eight orientations
+    wavelet_distance: int  # bits, least over the eight orientations; -1 if not measured yet
     orientation: int  # EXIF orientation value 1..8 that turns a into b
+    votes: int = 0  # agreeing words; negative if b is mirrored; 0 if words did not propose it
 
 
 class Edge(NamedTuple):
@@ -103,7 +108,9 @@ class Edge(NamedTuple):
     generators: str
     wavelet_distance: int
     orientation: int
+    votes: int  # as in Candidate
     color_similarity: Optional[float]
+    layout_similarity: Optional[float]  # of the luma layouts
     global_similarity: Optional[float]
     local_inliers: Optional[int]
     local_overlap: Optional[float]
@@ -239,7 +246,9 @@ class EdgeRow(NamedTuple):
     generators: str
     wavelet_distance: Optional[int]
     orientation: Optional[int]
+    word_votes: Optional[int]  # agreeing words; negative if one picture is mirrored
     color_similarity: Optional[float]
+    layout_similarity: Optional[float]
     global_similarity: Optional[float]
     local_inliers: Optional[int]
     local_overlap: Optional[float]

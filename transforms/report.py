@@ -9,9 +9,9 @@ raise, and no manifest is written.
 import csv
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import io
-import itertools
 import json
 import platform
 import re
@@ -23,9 +23,9 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.joins import JoinByKey
-from transforms.outputs import several_outputs
+from transforms.outputs import in_global_window, several_outputs
 from transforms.records import (
     Cap,
     EdgeRow,
@@ -35,16 +35,17 @@ from transforms.records import (
     StageStats,
 )
 from transforms.reporting.manifest import publish_report
-from transforms.reporting.schema import TABLES, to_arrow
+from transforms.reporting.schema import TABLES, Table, pack_rows, unpack_rows
 from transforms.reporting.store import Drafts, Store, local_root
 from transforms.reporting.summary import EMPTY, Gathered, Tally, summarise, tally
 
-# A shard's rows are sorted in memory, about 2 KB a row, so shards are small; from a million rows on
-# they grow, so that their number stays in the hundreds.
+# A shard's rows are sorted in memory, so shards are small; from a million inputs on they grow, so
+# that their number stays in the hundreds.
 _SHARD_ROWS = 5_000
 _MAX_SHARD_ROWS = 50_000
 _SHARDS = 200
 _ROW_GROUP_ROWS = 2_500
+_PACKED_ROWS = 4_000  # rows held before they are packed, about 2 KB each
 # It begins file names, which may not be hidden and are limited to 255 bytes with all additions.
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
 _PACKAGES = (
@@ -67,7 +68,7 @@ class ReportInput(NamedTuple):
     edges: beam.PCollection[EdgeRow]
     stats: beam.PCollection[StageStats]
     caps: beam.PCollection[Cap]
-    listed: beam.PCollection[int]  # one element: how many rows of images there must be
+    listed: beam.PCollection[int]  # adds up to how many rows of images there must be
 
 
 class _Shard(NamedTuple):
@@ -82,7 +83,7 @@ beam.coders.registry.register_coder(_Shard, beam.coders.FastPrimitivesCoder)
 
 
 def shard_count(rows: int) -> int:
-    """Return into how many files that many rows go; at least one."""
+    """Return into how many files the rows of that many inputs go; at least one."""
     size = max(_SHARD_ROWS, min(rows // _SHARDS, _MAX_SHARD_ROWS))
     return max(1, -(-rows // size))
 
@@ -92,20 +93,48 @@ def shard_path(table: str, run_id: str, number: int) -> str:
     return f"{table}/{run_id}-{number:05d}.parquet"
 
 
-class _KeyDoFn(beam.DoFn):
-    """Spreads rows over shards by their key columns, so that a row's shard is its own."""
+class _PackDoFn(beam.DoFn):
+    """Packs a bundle's rows by shard, as Arrow batches; a row's shard follows from its key.
 
-    def __init__(self, columns: tuple[str, ...]) -> None:
-        self.columns = columns
+    Rows one by one would cost more in the shuffle than everything else about them.
+    """
 
-    def process(self, row: Any, rows: int) -> Iterator[tuple[int, Any]]:
-        key = "\0".join(getattr(row, column) for column in self.columns)
-        yield zlib.crc32(key.encode()) % shard_count(rows), row
+    def __init__(self, table: str) -> None:
+        self.table = TABLES[table]
+
+    def start_bundle(self) -> None:
+        self.rows: dict[int, list[Any]] = {}
+        self.held = 0
+
+    def process(self, row: Any, listed: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        key = "\0".join(getattr(row, column) for column in self.table.keys)
+        shard = zlib.crc32(key.encode()) % shard_count(sum(listed))
+        self.rows.setdefault(shard, []).append(row)
+        self.held += 1
+        if self.held >= _PACKED_ROWS:
+            yield from self._packed()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for packed in self._packed():
+            yield in_global_window(packed)
+
+    def _packed(self) -> list[tuple[int, bytes]]:
+        packed = [(shard, pack_rows(self.table, rows)) for shard, rows in self.rows.items()]
+        self.start_bundle()
+        return packed
 
 
-def _numbers(_: object, rows: int) -> Iterator[tuple[int, int]]:
-    for number in range(shard_count(rows)):
-        yield number, 0
+def _write_shard(output: str, run_id: str, number: int, table: Table, rows: pa.Table) -> _Shard:
+    """Write sorted rows as a shard."""
+    store = Store(output)
+    path = shard_path(table.name, run_id, number)
+    total = EMPTY
+    with store.publish(path) as file, pq.ParquetWriter(file, table.schema) as writer:
+        for start in range(0, len(rows), _ROW_GROUP_ROWS):
+            part = rows.slice(start, _ROW_GROUP_ROWS)
+            writer.write_table(part)
+            total = total.plus(tally(table.name, part))
+    return _Shard(store.describe(path, len(rows)), sorted(total.counts.items()), total.quality)
 
 
 class _WriteShardDoFn(beam.DoFn):
@@ -114,28 +143,17 @@ class _WriteShardDoFn(beam.DoFn):
         self.output = output
         self.run_id = run_id
 
-    def process(self, joined: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[_Shard]:
-        number, parts = joined
-        rows = sorted(parts["rows"], key=self._key)
-        for one, other in itertools.pairwise(rows):
-            if self._key(one) == self._key(other):
-                # A row's shard follows from its key, so two of a kind always meet here.
-                raise ValueError(
-                    f"{self.table.name} has two rows {self._key(one)!r}: no report is written"
-                )
-        store = Store(self.output)
-        path = shard_path(self.table.name, self.run_id, number)
-        total = EMPTY
-        with store.publish(path) as file, pq.ParquetWriter(file, self.table.schema) as writer:
-            for start in range(0, len(rows), _ROW_GROUP_ROWS):
-                part = to_arrow(self.table, rows[start : start + _ROW_GROUP_ROWS])
-                writer.write_table(part)
-                total = total.plus(tally(self.table.name, part))
-        file_entry = store.describe(path, len(rows))
-        yield _Shard(file_entry, sorted(total.counts.items()), total.quality)
-
-    def _key(self, row: Any) -> tuple[str, ...]:
-        return tuple(getattr(row, column) for column in self.table.keys)
+    def process(self, packed: tuple[int, Iterable[bytes]]) -> Iterator[_Shard]:
+        rows = unpack_rows(self.table, packed[1])
+        rows = rows.sort_by([(key, "ascending") for key in self.table.keys]).combine_chunks()
+        first, second = rows.slice(0, len(rows) - 1), rows.slice(1)
+        same = [pc.equal(first[key], second[key]) for key in self.table.keys]
+        doubled = first.filter(functools.reduce(pc.and_, same))
+        if len(doubled):
+            # A row's shard follows from its key, so two of a kind always meet here.
+            key = tuple(doubled[key][0].as_py() for key in self.table.keys)
+            raise ValueError(f"{self.table.name} has two rows {key!r}: no report is written")
+        yield _write_shard(self.output, self.run_id, packed[0], self.table, rows)
 
 
 @dataclasses.dataclass(eq=False)
@@ -143,46 +161,25 @@ class _WriteTable(beam.PTransform):
     table: str
     output: str
     run_id: str
+    listed: beam.PCollection[int]
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[_Shard]:
-        count = beam.pvalue.AsSingleton(rows | "Count" >> beam.combiners.Count.Globally())
-        keyed = rows | "Key by shard" >> beam.ParDo(
-            _KeyDoFn(TABLES[self.table].keys), count
-        ).with_output_types(tuple[int, rows.element_type])
-        numbers = (
-            rows.pipeline
-            | "Start" >> beam.Create([None])
-            | "Number shards" >> beam.FlatMap(_numbers, count).with_output_types(tuple[int, int])
-        )
+        # All tables are cut by the number of inputs, which is known before any row is.
         return (
-            {"rows": keyed, "numbers": numbers}
-            | "Gather" >> JoinByKey(int, {"rows": rows.element_type, "numbers": int})
+            rows
+            | "Pack by shard"
+            >> beam.ParDo(_PackDoFn(self.table), beam.pvalue.AsList(self.listed)).with_output_types(
+                tuple[int, bytes]
+            )
+            | "Gather" >> beam.GroupByKey()
             | "Write"
             >> beam.ParDo(_WriteShardDoFn(self.table, self.output, self.run_id)).with_output_types(
                 _Shard
             )
         )
-
-
-class _Stage(NamedTuple):
-    """The statistics of one stage."""
-
-    name: str
-    parts: list[StageStats]
-
-
-beam.coders.registry.register_coder(_Stage, beam.coders.FastPrimitivesCoder)
-
-
-def _by_stage(part: StageStats) -> tuple[str, StageStats]:
-    return part.stage, part
-
-
-def _stage(grouped: tuple[str, Iterable[StageStats]]) -> _Stage:
-    return _Stage(grouped[0], list(grouped[1]))
 
 
 # A spreadsheet takes cells that start so for formulas (CWE-1236), some also after blanks; the last
@@ -241,16 +238,19 @@ class _FinishDoFn(beam.DoFn):
         self,
         _: object,
         shards: list[_Shard],
-        stages: list[_Stage],
+        stats: list[StageStats],
         caps: list[Cap],
-        listed: int,
+        listed: list[int],
     ) -> Iterator[ReportFile]:
+        shards = [*shards, *self._empty_tables(shards)]
         total = EMPTY
         for shard in shards:
             total = total.plus(Tally(dict(shard.counts), shard.quality))
-        stats = {stage.name: stage.parts for stage in stages}
+        stages: dict[str, list[StageStats]] = {}
+        for part in stats:
+            stages.setdefault(part.stage, []).append(part)
         summary = summarise(
-            self.run_id, Gathered(listed, total, stats, caps), self.options, self.versions
+            self.run_id, Gathered(sum(listed), total, stages, caps), self.options, self.versions
         )
         store = Store(self.output)
         files = sorted(shard.file for shard in shards)
@@ -263,6 +263,13 @@ class _FinishDoFn(beam.DoFn):
             files.append(drafts.describe("summary.json", None))
             publish_report(store, drafts, self.run_id, created, summary["counts"], files)
         yield from files
+
+    def _empty_tables(self, shards: list[_Shard]) -> Iterator[_Shard]:
+        """Write a file for each table that has no rows, so that readers find its schema."""
+        written = {shard.file.path.partition("/")[0] for shard in shards}
+        for name in TABLES.keys() - written:
+            empty = TABLES[name].schema.empty_table()
+            yield _write_shard(self.output, self.run_id, 0, TABLES[name], empty)
 
 
 def library_versions() -> dict[str, str]:
@@ -309,15 +316,10 @@ class WriteReport(beam.PTransform):
         # Workers may have another working folder, so they get the absolute one.
         output = str(local_root(self.output))
         shards = [
-            getattr(rows, name) | f"Write {name}" >> _WriteTable(name, output, self.run_id)
+            getattr(rows, name)
+            | f"Write {name}" >> _WriteTable(name, output, self.run_id, rows.listed)
             for name in TABLES
         ]
-        stages = (
-            rows.stats
-            | "Key by stage" >> beam.Map(_by_stage).with_output_types(tuple[str, StageStats])
-            | "Group stages" >> beam.GroupByKey()
-            | "Gather stages" >> beam.Map(_stage).with_output_types(_Stage)
-        )
         return (
             rows.images.pipeline
             | "Start the end" >> beam.Create([None])
@@ -325,8 +327,8 @@ class WriteReport(beam.PTransform):
             >> beam.ParDo(
                 _FinishDoFn(output, self.run_id, self.options, library_versions()),
                 beam.pvalue.AsList(shards | "All shards" >> beam.Flatten()),
-                beam.pvalue.AsList(stages),
+                beam.pvalue.AsList(rows.stats),
                 beam.pvalue.AsList(rows.caps),
-                beam.pvalue.AsSingleton(rows.listed),
+                beam.pvalue.AsList(rows.listed),
             ).with_output_types(ReportFile)
         )

@@ -118,8 +118,9 @@ def failed_row(image: FailedImage) -> ImageRow:
 
 
 def _by_hash(image: Fingerprint) -> tuple[bytes, Fingerprint]:
-    # A row shows the key as it stands; the turned ones and the colours have done their work.
-    return image.pixel_hash, image._replace(wavelet_keys=image.wavelet_keys[:32], color=b"")
+    # A row shows the key as it stands; the turned ones and the descriptors have done their work.
+    kept = image.wavelet_keys[:32]
+    return image.pixel_hash, image._replace(wavelet_keys=kept, color=b"", layout=b"", words=b"")
 
 
 def _by_content(decision: Decision) -> tuple[bytes, Decision]:

@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import apache_beam as beam
@@ -25,6 +24,7 @@ from transforms.records import StageStats
 PROGRESS_DIR = "BEAM_DEDUP_PROGRESS_DIR"
 STATS = "stats"  # the tag of the statistics output of every metered DoFn
 _WRITE_EVERY_S = 0.5
+_REPORT_EVERY_US = 100_000
 
 _Argument = TypeVar("_Argument")
 
@@ -97,27 +97,46 @@ class StageMeter:
         self.started_us = self.ended_us = 0
         self.cpu_us = self.items_in = self.items_out = 0
         self.failed = self.skipped = self.bytes_read = 0
+        self._items = self._unreported = self._reported_us = 0
 
-    @contextmanager
-    def work(self, items: int = 1) -> Iterator[None]:
-        """Time a piece of work on ``items`` elements, this thread's CPU only."""
-        wall, cpu = time.time_ns(), time.thread_time_ns()
-        try:
-            yield
-        finally:
-            self.cpu_us += (time.thread_time_ns() - cpu) // 1000
-            self.started_us = self.started_us or wall // 1000
-            self.ended_us = time.time_ns() // 1000
-            self.items_in += items
-            report_progress(self.stage, items)
+    def work(self, items: int = 1) -> "StageMeter":
+        """Time a piece of work on ``items`` elements, this thread's CPU only.
+
+        Returns:
+            This meter, as the context manager of the work; it cannot be nested.
+        """
+        self._items = items
+        return self
+
+    def __enter__(self) -> None:
+        """Start the clocks."""
+        self._wall, self._cpu = time.time_ns(), time.thread_time_ns()
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the clocks."""
+        now = time.time_ns()
+        cpu_us = (time.thread_time_ns() - self._cpu) // 1000
+        self._count(self._items, self._wall // 1000, now // 1000, cpu_us)
 
     def add(self, timed: "Timed") -> None:
         """Count one element that was worked on elsewhere in this bundle."""
-        self.cpu_us += timed.cpu_us
-        self.started_us = min(self.started_us or timed.started_us, timed.started_us)
-        self.ended_us = max(self.ended_us, timed.ended_us)
-        self.items_in += 1
-        report_progress(self.stage, 1)
+        self._count(1, timed.started_us, timed.ended_us, timed.cpu_us)
+
+    def _count(self, items: int, started_us: int, ended_us: int, cpu_us: int) -> None:
+        self.cpu_us += cpu_us
+        self.started_us = min(self.started_us or started_us, started_us)
+        self.ended_us = max(self.ended_us, ended_us)
+        self.items_in += items
+        self._unreported += items
+        # To report each element would cost as much as to count it ten times.
+        if ended_us - self._reported_us >= _REPORT_EVERY_US:
+            self.report()
+            self._reported_us = ended_us
+
+    def report(self, *, flush: bool = False) -> None:
+        """Tell the progress of what was counted since the last time."""
+        report_progress(self.stage, self._unreported, flush=flush)
+        self._unreported = 0
 
     def stats(self) -> StageStats:
         """Return the counts so far."""
@@ -152,5 +171,5 @@ class MeteredDoFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput[Literal["stats"], StageStats]]:
         """Emit the bundle's statistics."""
         if self.meter.items_in:
-            report_progress(self.stage, 0, flush=True)
+            self.meter.report(flush=True)
             yield beam.pvalue.TaggedOutput(STATS, in_global_window(self.meter.stats()))

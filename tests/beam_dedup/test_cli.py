@@ -77,6 +77,9 @@ def test_r15_exit_code_3_still_prints_the_summary(
         (["run", "--input=/no/such", "--output=y"], "no such file or folder"),
         (["run", "--input=x", "--output=y", "--color_threshold=nan"], "color_threshold must be"),
         (["rum"], "did you mean run"),
+        (["evaluat"], "did you mean evaluate"),
+        (["evaluate"], "required: --report, --truth"),
+        (["explain", "a.jpg"], "required: B"),
         (["\x1b[31m"], "no command '\\\\x1b[31m'"),
     ],
 )
@@ -132,10 +135,15 @@ def test_an_unforeseen_error_is_one_line(
 def test_help_lists_the_commands_that_work(capsys: Capture) -> None:
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert re.findall(r"^  (\w+) ", text, re.MULTILINE) == ["run"]
+    assert re.findall(r"^  (\w+) ", text, re.MULTILINE) == ["run", "evaluate", "explain"]
     assert cli.main([]) == 2
-    assert cli.main(["run", "--help"]) == 0
-    assert "--max_group_size_color" in capsys.readouterr().out
+    for command, option in (
+        ("run", "--max_group_size_color"),
+        ("evaluate", "--precision"),
+        ("explain", "--local_threshold"),
+    ):
+        assert cli.main([command, "--help"]) == 0
+        assert option in capsys.readouterr().out
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"beam-dedup {beam_dedup.__version__}\n"
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from transforms.contents import content_of
 from transforms.grouping.rank import RankFacts, encode_rank
+from transforms.imaging.layout import LAYOUT_BYTES
 from transforms.records import Content, Edge, Fingerprint, ImageRef
 
 
@@ -52,6 +53,8 @@ def make_image(name: str, pixels: str = "", *, area: float = 1e6, **changes) -> 
         pixel_hash=digest(pixels or name),
         wavelet_keys=keys.integers(0, 256, (8, 32), dtype=np.uint8).tobytes(),
         color=bytes(108),
+        layout=bytes(LAYOUT_BYTES),
+        words=b"",
         texture=0.5,
         sharpness=0.5,
         contrast=0.5,
@@ -77,7 +80,9 @@ def make_edge(first: Content, second: Content, verdict: str = "accept", **change
         "wavelet",
         12,
         1,
+        0,
         0.95,
+        0.97,
         0.9,
         40,
         0.88,

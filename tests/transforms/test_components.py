@@ -1,28 +1,144 @@
-"""Components partition the candidates."""
+"""Components partition the candidates, by one worker and by rounds."""
+
+import hashlib
+import random
 
 import apache_beam as beam
+import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
-from transforms.components import PartitionCandidates
-from transforms.records import Candidate
+from transforms import components as module
+from transforms.components import PartitionCandidates, shard_count
+from transforms.records import Candidate, Cap
 
 
-def test_components_join_pairs_and_members():
-    names = [bytes([n]) * 32 for n in range(5)]
-    pairs = [(0, 1), (1, 2), (3, 4)]
-    candidates = [Candidate(names[i], names[j], "wavelet", 3, 1) for i, j in pairs]
+def _name(number):
+    return hashlib.sha256(number.to_bytes(4, "big")).digest()
+
+
+def _candidate(i, j, *rest):
+    return Candidate(*sorted((_name(i), _name(j))), *rest)
+
+
+def _partition(edges):
+    """Return {id: least id of its component}, by breadth-first search."""
+    beside = {}
+    for i, j in edges:
+        beside.setdefault(i, set()).add(j)
+        beside.setdefault(j, set()).add(i)
+    found = {}
+    for start in beside:
+        if start not in found:
+            seen, queue = {start}, [start]
+            while queue:
+                queue += (new := beside[queue.pop()] - seen)
+                seen |= new
+            found |= dict.fromkeys(seen, min(map(_name, seen)))
+    return {_name(one): component for one, component in found.items()}
+
+
+def _caps(limit, pairs, left):
+    caps = [
+        Cap(
+            "components",
+            "max_pairs_in_memory",
+            limit,
+            pairs,
+            "pairs, too many for one worker, went through 3 rounds",
+        )
+    ]
+    if left:
+        note = "pairs that 3 rounds left over were joined by one worker"
+        caps.append(Cap("components", "component_rounds", 3, left, note))
+    return caps
+
+
+@pytest.mark.parametrize("limit", [5, 4, 1])
+def test_candidates_are_keyed_by_component_whole_and_once(limit):
+    candidates = [
+        _candidate(0, 1, "wavelet", 3, 1, 0),
+        _candidate(0, 1, "words", -1, 6, -40),
+        _candidate(1, 2, "wavelet", 60, 8, 7),
+        _candidate(3, 4, "wavelet+words", 0, 1, 70_000),
+        _candidate(4, 5, "wavelet", 9, 2, 0),
+    ]
+    assert Candidate(*candidates[0]) == candidates[0]  # every field is given
+    components = _partition([(0, 1), (1, 2), (3, 4), (4, 5)])
     with TestPipeline("FnApiRunner") as pipeline:
-        found = pipeline | beam.Create(candidates) | PartitionCandidates()
+        found = pipeline | beam.Create(candidates) | PartitionCandidates(limit)
         assert_that(
-            found.candidates,
-            equal_to(
-                [(names[0], candidates[0]), (names[0], candidates[1]), (names[3], candidates[2])]
-            ),
-            label="pairs",
+            found.candidates, equal_to([(components[c.a], c) for c in candidates]), label="pairs"
         )
-        assert_that(
-            found.members,
-            equal_to([(names[n], names[c]) for n, c in enumerate([0, 0, 0, 3, 3])]),
-            label="members",
-        )
+        assert_that(found.members, equal_to(list(components.items())), label="members")
+        assert_that(found.caps, equal_to([] if limit == 5 else _caps(limit, 5, 0)), label="caps")
+
+
+def test_no_candidates_give_no_components():
+    with TestPipeline("FnApiRunner") as pipeline:
+        none = pipeline | beam.Create([]).with_output_types(Candidate)
+        found = none | PartitionCandidates()
+        assert_that((found.candidates, found.members) | beam.Flatten(), equal_to([]))
+        assert_that(found.caps, equal_to([]), label="caps")
+
+
+def _graph():
+    """A path, a star, a random graph and many small components, the pairs in a random order."""
+    rng = random.Random(5)
+    edges = [(number, number + 1) for number in range(800)]
+    edges += [(1000, number) for number in range(1001, 1500)]
+    edges += [(rng.randrange(2000, 2500), rng.randrange(2500, 3000)) for _ in range(500)]
+    edges += [(number, number // 5 * 5) for number in range(3000, 3500) if number % 5]
+    rng.shuffle(edges)
+    return edges
+
+
+def test_rounds_and_one_worker_give_the_same_components(monkeypatch):
+    monkeypatch.setattr(module, "_LEAST_SHARD_PAIRS", 400)
+    monkeypatch.setattr(module, "_PACKED", 100)
+    edges = _graph()
+    components = _partition(edges)
+    candidates = [_candidate(i, j, "wavelet", 1, 1) for i, j in edges]
+    with TestPipeline("FnApiRunner") as pipeline:
+        created = pipeline | beam.Create(candidates)
+        for limit in (len(edges), len(edges) - 1):
+            found = created | f"{limit} pairs" >> PartitionCandidates(limit)
+            names = found.caps | f"Cap names {limit}" >> beam.Map(lambda cap: cap.name)
+            applied = ["max_pairs_in_memory", "component_rounds"] if limit < len(edges) else []
+            assert_that(names, equal_to(applied), label=f"caps {limit}")
+            for name, values, expected in (
+                ("pairs", found.candidates, [(components[c.a], c) for c in candidates]),
+                ("members", found.members, components.items()),
+            ):
+                # One list: equal_to takes a second for 1,000 elements.
+                listed = (
+                    values
+                    | f"All {name} {limit}" >> beam.combiners.ToList()
+                    | f"Sort {name} {limit}" >> beam.Map(sorted)
+                )
+                assert_that(listed, equal_to([sorted(expected)]), label=f"{name} {limit}")
+
+
+def test_more_left_over_than_one_worker_holds_is_refused(monkeypatch):
+    path = [_candidate(number, number + 1, "wavelet", 1, 1) for number in range(3000)]
+    monkeypatch.setattr(module, "_PACKED", 100)
+    random.Random(5).shuffle(path)
+    with (
+        pytest.raises(ValueError, match=r"to be joined after 3 rounds.* max_pairs_in_memory=9"),
+        TestPipeline("FnApiRunner") as pipeline,
+    ):
+        _ = pipeline | beam.Create(path) | PartitionCandidates(9)
+
+
+@pytest.mark.parametrize("pairs", [0, -1])
+def test_a_bound_below_one_is_refused(pairs):
+    with pytest.raises(ValueError, match="max_pairs_in_memory must be at least 1"):
+        PartitionCandidates(pairs)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "limit", "shards"),
+    [(2, 1, 1), (10_000, 9000, 9), (10**6, 900_000, 32), (10**8, 10**6, 400)],
+)
+def test_shards_hold_about_half_the_bound_in_arcs_and_are_not_tiny(pairs, limit, shards):
+    assert shard_count(pairs, limit) == shards

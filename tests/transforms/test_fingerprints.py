@@ -6,11 +6,14 @@ from pathlib import Path
 import apache_beam as beam
 import cv2
 import numpy as np
+import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from tests.transforms.samples import make_ref
-from transforms.fingerprints import ComputeFingerprints
+from transforms import fingerprints as module
+from transforms.fingerprints import ComputeFingerprints, fingerprint
+from transforms.imaging.decode import DecodeLimits
 from transforms.records import ImageRef
 from transforms.storage import to_uri
 
@@ -47,3 +50,34 @@ def test_a_failure_keeps_what_the_header_and_the_bytes_told(tmp_path: Path) -> N
             ),
             label="failed",
         )
+
+
+def test_batches_lose_no_image_and_measure_each_as_if_it_were_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BATCH_IMAGES", 4)
+    monkeypatch.setattr(module, "_BATCH_SAMPLES", 60_000)
+    rng = np.random.default_rng(6)
+    refs, expected, lost = [], [], []
+    for number in range(11):
+        side = int(rng.integers(20, 200))
+        pixels = rng.integers(0, 256, (side, 64, 3), dtype=np.uint8)
+        data = cv2.imencode(".png", pixels)[1].tobytes()
+        broken = number in (2, 3, 10)
+        ref = _written(tmp_path / f"{number}.png", data[:-20] if broken else data)
+        refs.append(ref)
+        if broken:
+            lost.append(ref.uri)
+        else:
+            expected.append(fingerprint(ref, data, DecodeLimits()))
+    with TestPipeline("FnApiRunner") as pipeline:
+        out = pipeline | beam.Create(refs) | ComputeFingerprints()
+        assert_that(out.fingerprints, equal_to(expected), label="read")
+        assert_that(out.failed | beam.Map(lambda f: f.ref.uri), equal_to(lost), label="failed")
+        counts = out.stats | beam.Map(lambda s: (s.items_in, s.items_out, s.failed))
+        sums = (
+            counts
+            | beam.combiners.ToList()
+            | beam.Map(lambda c: [sum(x) for x in zip(*c, strict=True)])
+        )
+        assert_that(sums, equal_to([[11, 8, 3]]), label="counts")

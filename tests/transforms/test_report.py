@@ -24,7 +24,7 @@ from tests.transforms.reporting.made import (
 )
 from transforms import report
 from transforms.report import WriteReport, csv_cell, shard_count, shard_path
-from transforms.reporting.schema import TABLES, to_arrow
+from transforms.reporting.schema import TABLES, pack_rows, to_arrow
 from transforms.reporting.store import Store
 
 ROWS = {"images": IMAGES, "groups": GROUPS, "edges": EDGES}
@@ -133,9 +133,12 @@ def test_shards_hold_every_row_once_sorted_whatever_the_order(tmp_path, monkeypa
 
 def test_r14_a_shard_written_twice_is_one_file_of_the_same_bytes(tmp_path):
     writer = report._WriteShardDoFn("images", str(tmp_path), "r")
-    first = list(writer.process((0, {"rows": list(IMAGES)})))
+    first = list(writer.process((0, [pack_rows(TABLES["images"], IMAGES)])))
     before = tree(tmp_path)
-    assert list(writer.process((0, {"rows": list(reversed(IMAGES))}))) == first
+    assert (
+        list(writer.process((0, [pack_rows(TABLES["images"], [row]) for row in reversed(IMAGES)])))
+        == first
+    )
     assert tree(tmp_path) == before
     assert list(before) == ["images", "images/r-00000.parquet"]
 
@@ -157,7 +160,7 @@ def test_r14_the_end_run_twice_gives_the_same_report(tmp_path, monkeypatch):
 def test_r14_a_row_that_comes_twice_raises(tmp_path, name):
     writer = report._WriteShardDoFn(name, str(tmp_path), "r")
     with pytest.raises(ValueError, match=f"{name} has two rows"):
-        list(writer.process((0, {"rows": [*ROWS[name], ROWS[name][0]]})))
+        list(writer.process((0, [pack_rows(TABLES[name], [*ROWS[name], ROWS[name][0]])])))
     assert tree(tmp_path) == {}
 
 

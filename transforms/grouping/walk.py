@@ -7,10 +7,14 @@ ever asked for, so a plan that verifies just those pairs, in rounds, reaches the
 few comparisons: a greedy maximal independent set, evaluated lazily.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple
 
 Pair = tuple[int, int]  # (i, j) with i < j
+# A kept member is first compared with so many of the best that it may take: if one of them turns
+# out to be the whole of which it is a crop, overlay or bordered form, that one takes the rest.
+_PROBES = 4
+_REJECTIONS = 2  # from which on, without an acceptance, no further pair of a member is likely
 
 
 class Verified(NamedTuple):
@@ -31,7 +35,7 @@ def walk(members: int, edges: Mapping[Pair, Verified]) -> list[int]:
         For each member the number of the one that is kept in its group (its own if kept).
     """
     neighbours = _accepted_neighbours(members, edges)
-    order = _order_after_swaps(members, edges, neighbours)
+    order = _order_after_swaps(members, edges, neighbours, compared=True)
     return _walk_in(order, neighbours)
 
 
@@ -57,32 +61,59 @@ def _walk_in(order: Iterable[int], neighbours: list[list[int]]) -> list[int]:
 
 
 def _order_after_swaps(
-    members: int, edges: Mapping[Pair, Verified], neighbours: list[list[int]]
+    members: int,
+    edges: Mapping[Pair, Verified],
+    neighbours: list[list[int]],
+    *,
+    compared: bool = False,
 ) -> list[int]:
-    """Move each member of which the kept image is a derived form before that image, once."""
+    """Move each member of which the kept image is a derived form before that image, once.
+
+    With ``compared``, only those that have been compared with every other member of its group: one
+    that has not would lose members that nobody has looked at.
+    """
     kept = _walk_in(range(members), neighbours)
+    group: dict[int, list[int]] = {}
+    for member, keeper in enumerate(kept):
+        group.setdefault(keeper, []).append(member)
     place = [float(member) for member in range(members)]
     for (i, j), edge in edges.items():
         # Only i can be the kept one: it comes first in the order.
         if edge.accepted and edge.derived == 1 and kept[j] == i:
-            place[j] = min(place[j], i - 0.5)
+            others = group[i] if compared else ()
+            if all(o == j or (min(o, j), max(o, j)) in edges for o in others):
+                place[j] = min(place[j], i - 0.5)
     return sorted(range(members), key=lambda member: (place[member], member))
+
+
+def _loners(members: int, edges: Mapping[Pair, Verified]) -> list[bool]:
+    """Return which members were rejected several times and never accepted: pages of one layout."""
+    rejected, accepted = [0] * members, [False] * members
+    for pair, edge in edges.items():
+        for end in pair:
+            rejected[end] += not edge.accepted
+            accepted[end] = accepted[end] or edge.accepted
+    return [n >= _REJECTIONS and not a for n, a in zip(rejected, accepted, strict=True)]
 
 
 def plan(
     members: int,
-    candidates: Iterable[Pair],
+    candidates: Mapping[Pair, bool],
     edges: Mapping[Pair, Verified],
     *,
     last: bool,
+    waiting: Container[Pair] = (),
 ) -> list[tuple[int, int, bool]]:
     """List the pairs that the walk needs compared next.
 
     Args:
         members: how many there are, numbered in the keep-best order.
-        candidates: the proposed pairs (i, j), i < j.
+        candidates: the proposed pairs (i, j), i < j, and whether each is likely to be accepted. An
+            unlikely one holds nothing up: its later end asks as if it were rejected, which costs
+            needless comparisons where it is not, and never leaves one out.
         edges: the pairs compared so far.
         last: no further round will follow: every candidate that can still matter is listed.
+        waiting: pairs that were asked for and have no answer yet; they are not listed again.
 
     Returns:
         (i, j, star) in ascending order; ``star`` says that no generator proposed the pair: i is
@@ -109,8 +140,13 @@ def plan(
 
     def need(a: int, b: int, star: bool) -> None:
         pair = (min(a, b), max(a, b))
-        if pair not in known:
+        if pair not in known and pair not in waiting:
             needed.setdefault(pair, star)
+
+    loners = _loners(members, edges)
+
+    def likely(a: int, b: int) -> bool:
+        return candidates.get((min(a, b), max(a, b)), True) and not (loners[a] or loners[b])
 
     for member in order:
         if taken[member] >= 0:
@@ -119,17 +155,20 @@ def plan(
         later = [o for o in links[member] if place[o] > place[member] and taken[o] < 0]
         if unsure[member]:
             for other in later:
-                unsure[other] = True
+                unsure[other] = unsure[other] or likely(member, other)
                 if last:
                     need(member, other, False)
             continue
+        unknown = [o for o in later if (min(member, o), max(member, o)) not in known]
         for other in later:
-            if other in accepted:
-                if not unsure[other]:
-                    taken[other] = member
-            elif (min(member, other), max(member, other)) not in known:
-                need(member, other, False)
-                unsure[other] = True
+            if other in accepted and not unsure[other]:
+                taken[other] = member
+        for other in unknown:
+            unsure[other] = unsure[other] or likely(member, other)
+        if not last and len(unknown) == len(later) and len(unknown) > 2 * _PROBES:
+            unknown = sorted(unknown, key=place.__getitem__)[:_PROBES]
+        for other in unknown:
+            need(member, other, False)
         group = [o for o in accepted if taken[o] == member]
         for inner in group:
             for other in links[inner]:

@@ -6,7 +6,7 @@ change of saturation scales it, and a turn of the hue rotates it. The comparison
 of the two harmless changes and looks at what they leave unexplained.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,14 +15,12 @@ import numpy.typing as npt
 from transforms.imaging import orientation as _orientation
 
 __all__ = [
-    "ACCEPT_BITS",
-    "ACCEPT_SIMILARITY",
-    "ACCEPT_TEXTURE",
     "DESCRIPTOR_BYTES",
     "GRID_SIDE",
     "HINT_RECOLOURED",
     "HINT_SAME_COLOURS",
     "REJECT_SIMILARITY",
+    "ColorComparison",
     "chroma_similarity",
     "color_descriptor",
     "compare",
@@ -37,17 +35,9 @@ DESCRIPTOR_BYTES: Final = 3 * _CELLS
 HINT_SAME_COLOURS: Final = 0
 HINT_RECOLOURED: Final = 1
 
-#: At or above, a pair is a copy if it is also within ACCEPT_BITS and both textures reach
-#: ACCEPT_TEXTURE: 0 of 9,400 false wavelet candidates of two labelled sets, 0.49 of the true ones.
-ACCEPT_SIMILARITY: Final = 0.97
-#: Wavelet distance; 24 bits let no false pair in either, but captions and logos, which stage 4
-#: must see, begin at about 12.
-ACCEPT_BITS: Final = 12
-#: Texture (see imaging.wavelet) of printed forms reaches 0.64, of most photographs 0.7 to 0.9.
-ACCEPT_TEXTURE: Final = 0.7
-#: Below, a pair within 60 bits is no copy: 0.9993 and 0.9997 of the true ones of the two sets stay,
-#: 0.47 of the false ones and 0.9 of the hue turns go. It says nothing of pairs that are not aligned
-#: as a whole: 0.14 to 0.18 of the crops and screenshots beyond 60 bits lie below.
+#: Below, a pair within 60 bits is no copy: 0.9993 and 0.9997 of the true ones of two labelled sets
+#: stay, 0.47 of the false ones and 0.9 of the hue turns go. It says nothing of pairs that are not
+#: aligned as a whole: 0.14 to 0.18 of the crops and screenshots beyond 60 bits lie below.
 REJECT_SIMILARITY: Final = 0.5
 
 # RGB to (Y, Cb, Cr), ITU-R BT.601 full range as in JFIF.
@@ -69,7 +59,26 @@ _TRIMMED_CELLS: Final = 9
 _LUMA_NOISE: Final = 3.0  # grey levels: rounding, JPEG
 _CHROMA_NOISE: Final = 3.0  # chroma levels: JPEG 20 quantises chroma by steps of up to 40
 _CAST_LIMIT: Final = 0.2  # chroma moved per luma: gains of 1.2 and 0.82 move Cr by 0.175 Y
+# Cb + i Cr of a grey under the sepia matrix of the W3C's Filter Effects 1, 8.3: RGB gains of 1.351,
+# 1.203 and 0.937, of length 1.
+_SEPIA: Final = complex(-0.855, 0.518)
+# Brown photographs are explained less well, and their hue may be turned.
+_SEPIA_SHARE: Final = 0.97
 _FLAT_LEVELS: Final = 6.0  # grey levels of contrast below which a layout says nothing
+
+
+class ColorComparison(NamedTuple):
+    """How the colour layouts of n pairs agree.
+
+    Attributes:
+        similarity: the lesser of those of luma and chroma, float64 [n] in 0..1, 4 decimals.
+        chroma: of chroma alone, float64 [n] in 0..1, 4 decimals; tones that are clipped leave it.
+        hint: uint8 [n], HINT_SAME_COLOURS or HINT_RECOLOURED (cast, grey, saturation, tone).
+    """
+
+    similarity: npt.NDArray[np.float64]
+    chroma: npt.NDArray[np.float64]
+    hint: npt.NDArray[np.uint8]
 
 
 def color_descriptor(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -107,10 +116,11 @@ def chroma_similarity(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Compare the chroma of cells, forgiving grey, saturation and casts but no turn of the hue.
 
-    Two hypotheses are fitted by least squares, and the better one counts. *Saturation*: the weaker
+    Three hypotheses are fitted by least squares, and the best one counts. *Saturation*: the weaker
     chroma is k times the stronger with 0 <= k <= 1. *Cast*: one chroma is k times the other plus c
-    times luma, with 0.7 <= k <= 1.4 and |c| <= 0.2. The similarity is one minus the unexplained
-    share of the energy.
+    times luma, with 0.7 <= k <= 1.4 and |c| <= 0.2. *Sepia*: one chroma is a brown multiple of luma
+    and nothing else, whatever the other is. The similarity is one minus the unexplained share of
+    the energy.
 
     Args:
         chroma_a: complex128 [n, m], Cb + i Cr of m cells of n pairs.
@@ -141,20 +151,41 @@ def chroma_similarity(
     root = np.sqrt(np.clip(ratio, 0.7, 1.0 / 0.7))[:, None]
     luma = 0.5 * (luma_a + luma_b)
     change = chroma_b / root - chroma_a * root
-    slope = (weights * luma * change).sum(axis=1) / np.maximum(
-        (weights * luma * luma).sum(axis=1), 1e-9
-    )
-    slope = slope * np.minimum(1.0, _CAST_LIMIT / np.maximum(np.abs(slope), 1e-9))
-    left = np.maximum(mean(np.abs(change - slope[:, None] * luma) ** 2) - floor, 0.0)
-    cast = 1.0 - left / (0.5 * (energy_a + energy_b) + floor)
-    similarity = np.clip(np.maximum(saturation, cast), 0.0, 1.0)
+    cast = 1.0 - _beyond_cast(change, luma, weights) / (0.5 * (energy_a + energy_b) + floor)
+    # Sepia: one chroma is a brown multiple of luma, so its own colours are gone.
+    brown_a = _beyond_cast(chroma_a, luma_a, weights, _SEPIA) / (energy_a + floor)
+    brown_b = _beyond_cast(chroma_b, luma_b, weights, _SEPIA) / (energy_b + floor)
+    toned = 1.0 - np.minimum(brown_a, brown_b)
+    toned = np.where(toned >= _SEPIA_SHARE, toned, 0.0)
+    similarity = np.clip(np.maximum(np.maximum(saturation, cast), toned), 0.0, 1.0)
     moved = mean(np.abs(chroma_b - chroma_a) ** 2)
     return similarity, moved > 0.02 * high + 2.0 * floor
 
 
+def _beyond_cast(
+    chroma: npt.NDArray[np.complex128],
+    luma: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+    direction: complex | None = None,
+) -> npt.NDArray[np.float64]:
+    """Return the mean energy of chroma that no allowed multiple of luma explains, [n].
+
+    The multiple is along ``direction``, of length 1, where one is given.
+    """
+    slope = (weights * luma * chroma).sum(axis=1) / np.maximum(
+        (weights * luma * luma).sum(axis=1), 1e-9
+    )
+    if direction is not None:
+        slope = np.maximum((slope * np.conj(direction)).real, 0.0) * direction
+    slope = slope * np.minimum(1.0, _CAST_LIMIT / np.maximum(np.abs(slope), 1e-9))
+    left = (weights * np.abs(chroma - slope[:, None] * luma) ** 2).sum(axis=1)
+    left = left / np.maximum(weights.sum(axis=1), 1e-9)
+    return np.asarray(np.maximum(left - _CHROMA_NOISE**2, 0.0), np.float64)
+
+
 def compare(
     a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], orientation: npt.NDArray[np.integer]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
+) -> ColorComparison:
     """Compare pairs of descriptors after turning each ``a``.
 
     Luma is fitted by a gain and an offset over the cells that agree best (27 of 36, so that a
@@ -167,8 +198,7 @@ def compare(
         orientation: int [n], EXIF orientations 1..8 that turn a into b.
 
     Returns:
-        Similarity, float64 [n] in 0..1 rounded to 4 decimals, and a hint, uint8 [n]:
-        HINT_SAME_COLOURS or HINT_RECOLOURED (cast, grey, saturation, tone).
+        What agrees; no row depends on the others.
     """
     cells = _PERMUTATIONS[np.asarray(orientation, np.intp)]
     planes_a = np.take_along_axis(
@@ -180,10 +210,11 @@ def compare(
     chroma_a = (planes_a[:, 1] - 128.0) + 1j * (planes_a[:, 2] - 128.0)
     chroma_b = (planes_b[:, 1] - 128.0) + 1j * (planes_b[:, 2] - 128.0)
     chroma, moved = chroma_similarity(chroma_a, chroma_b, luma_a, luma_b, weights)
-    similarity = np.round(np.clip(np.minimum(luma, chroma), 0.0, 1.0), 4)
+    chroma = np.round(chroma, 4)
+    similarity = np.minimum(np.round(np.clip(luma, 0.0, 1.0), 4), chroma)
     toned = (np.abs(np.log(np.maximum(gain, 1e-3))) > 0.1) | (np.abs(offset) > 8.0)
     hint = np.where(moved | toned, HINT_RECOLOURED, HINT_SAME_COLOURS).astype(np.uint8)
-    return similarity, hint
+    return ColorComparison(similarity, chroma, hint)
 
 
 def _luma_similarity(

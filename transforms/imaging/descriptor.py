@@ -5,6 +5,7 @@ its entries. Histograms of gradient orientation follow N. Dalal and B. Triggs, "
 oriented gradients for human detection", CVPR 2005, with unsigned angles in eight bins.
 """
 
+import math
 from typing import Final
 
 import cv2
@@ -20,11 +21,31 @@ _SIDE: Final = 64
 _BINS: Final = 8
 _GRIDS: Final = (4, 2, 1)
 _COLOURS: Final = 3
-_GRADIENT_DIMENSIONS: Final = _BINS * sum(g * g for g in _GRIDS)
-_COLOUR_DIMENSIONS: Final = _COLOURS * sum(g * g for g in _GRIDS)
+_STEP: Final = _SIDE // _GRIDS[0]  # pixels of a cell of the finest grid
+_CELL_OF_LINE: Final = np.arange(_SIDE, dtype=np.intp) // _STEP
+# Where the bins of the cell of each pixel begin: intp [4096].
+_BINS_OF_PIXEL: Final = (
+    (_CELL_OF_LINE[:, None] * _GRIDS[0] + _CELL_OF_LINE[None, :]) * _BINS
+).ravel()
+# Means over the lines of a cell: float32 [4, 64].
+_LINE_MEANS: Final = (np.arange(_GRIDS[0])[:, None] == _CELL_OF_LINE).astype(np.float32) / _STEP
+
+
+def _grid_means() -> npt.NDArray[np.float64]:
+    """Return the means of all grids' cells over those of the finest: float64 [21, 16]."""
+    line = np.arange(_GRIDS[0])
+    parts = []
+    for grid in _GRIDS:
+        lines = (np.arange(grid)[:, None] == line * grid // _GRIDS[0]) * (grid / _GRIDS[0])
+        parts.append(np.kron(lines, lines))
+    return np.concatenate(parts)
+
+
+_GRID_MEANS: Final = _grid_means()
+_GRID_WEIGHTS: Final = np.concatenate([np.full((g * g, 1), 1.0 / g) for g in _GRIDS])
+_GRADIENT_DIMENSIONS: Final = _BINS * len(_GRID_MEANS)
+_COLOUR_DIMENSIONS: Final = _COLOURS * len(_GRID_MEANS)
 _COLOUR_WEIGHT: Final = 0.5
-_CELL_OF_LINE: Final = np.arange(_SIDE, dtype=np.intp) // (_SIDE // _GRIDS[0])
-_CELL_OF_PIXEL: Final = _CELL_OF_LINE[:, None] * _GRIDS[0] + _CELL_OF_LINE[None, :]
 #: Length of the descriptor.
 DIMENSIONS: Final = _GRADIENT_DIMENSIONS + _COLOUR_DIMENSIONS
 
@@ -41,29 +62,18 @@ def _histograms(luma: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     Args:
         luma: float32 [64, 64].
     """
-    dx = np.zeros((_SIDE, _SIDE))
-    dy = np.zeros((_SIDE, _SIDE))
+    dx, dy = np.zeros_like(luma), np.zeros_like(luma)
     dx[:, 1:-1] = luma[:, 2:] - luma[:, :-2]
     dy[1:-1] = luma[2:] - luma[:-2]
     # Bin k is centred on angle k * pi / 8, so that mirrors map bin centres onto bin centres.
-    angle = np.arctan2(dy, dx) * (_BINS / np.pi) % _BINS
-    lower = np.floor(angle)
-    share = angle - lower
-    magnitude = np.sqrt(dx * dx + dy * dy)
-    first = lower.astype(np.intp) % _BINS
-    size = _GRIDS[0] * _GRIDS[0] * _BINS
-    cells = (_CELL_OF_PIXEL * _BINS + first).ravel()
-    wrapped = (_CELL_OF_PIXEL * _BINS + (first + 1) % _BINS).ravel()
-    out = np.bincount(cells, (magnitude * (1.0 - share)).ravel(), size)
-    out += np.bincount(wrapped, (magnitude * share).ravel(), size)
-    return out.reshape(-1, _BINS) / (_SIDE // _GRIDS[0]) ** 2
-
-
-def _coarser(cells: npt.NDArray[np.float64], grid: int) -> npt.NDArray[np.float64]:
-    """Return means over a coarser grid of values on the finest: float64 [grid * grid, channels]."""
-    step = _GRIDS[0] // grid
-    shape = (grid, step, grid, step, cells.shape[-1])
-    return np.asarray(cells.reshape(shape).mean(axis=(1, 3)).reshape(grid * grid, -1), np.float64)
+    angle = (np.arctan2(dy, dx) * np.float32(_BINS / np.pi) + np.float32(_BINS)).ravel()
+    lower = angle.astype(np.intp)
+    magnitude = np.sqrt(dx * dx + dy * dy).ravel()
+    upper_part = magnitude * (angle - lower.astype(np.float32))
+    cells = np.concatenate([_BINS_OF_PIXEL + lower % _BINS, _BINS_OF_PIXEL + (lower + 1) % _BINS])
+    weights = np.concatenate([magnitude - upper_part, upper_part])
+    out = np.bincount(cells, weights, _GRIDS[0] * _GRIDS[0] * _BINS)
+    return np.asarray(out.reshape(-1, _BINS) / _STEP**2, np.float64)
 
 
 def embed(thumb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -77,26 +87,27 @@ def embed(thumb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """
     small = cv2.resize(thumb, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    histograms = _histograms(luma)
-    side = _SIDE // _GRIDS[0]
-    means = small.reshape(_GRIDS[0], side, _GRIDS[0], side, 3).mean(axis=(1, 3), dtype=np.float64)
-    planes, chroma = luma_chroma(means.reshape(-1, 3))
+    lines = (_LINE_MEANS @ small.reshape(_SIDE, -1).astype(np.float32)).reshape(-1, _SIDE, 3)
+    means = (_LINE_MEANS @ lines).reshape(-1, 3).astype(np.float64)
+    planes, chroma = luma_chroma(means)
     layout = np.stack([planes - planes.mean(), chroma.real, chroma.imag], axis=1)
-    gradients, colours = [], []
-    for grid in _GRIDS:
-        cells = np.sqrt(_coarser(histograms, grid))
-        gradients.append((cells - cells.mean(axis=1, keepdims=True)).ravel() / grid)
-        colours.append(_coarser(layout, grid).ravel() / grid)
-    gradient, colour = np.concatenate(gradients), np.concatenate(colours)
+    cells = np.sqrt(_GRID_MEANS @ _histograms(luma))
+    cells -= cells.sum(axis=1, keepdims=True) / _BINS
+    gradient = (cells * _GRID_WEIGHTS).ravel()
+    colour = ((_GRID_MEANS @ layout) * _GRID_WEIGHTS).ravel()
     # The constants keep noise from counting as structure where a picture has none.
-    gradient = gradient / (np.linalg.norm(gradient) + 1e-3)
-    colour = _COLOUR_WEIGHT * colour / (np.linalg.norm(colour) + 8.0)
+    gradient = gradient / (_norm(gradient) + 1e-3)
+    colour = _COLOUR_WEIGHT * colour / (_norm(colour) + 8.0)
     vector = np.concatenate([gradient, colour])
-    norm = float(np.linalg.norm(vector))
+    norm = _norm(vector)
     if norm < 1e-6:
         vector[-_COLOURS:] = 1.0
-        norm = float(np.linalg.norm(vector))
+        norm = _norm(vector)
     return (vector / norm).astype(np.float32)
+
+
+def _norm(vector: npt.NDArray[np.float64]) -> float:
+    return math.sqrt(float(vector @ vector))
 
 
 def _permutations() -> npt.NDArray[np.intp]:

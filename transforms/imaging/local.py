@@ -6,7 +6,10 @@ cross-correlation of luma where there is texture, the tone where there is none, 
 """
 
 import dataclasses
+import functools
+import math
 import struct
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Optional
 
 import cv2
@@ -24,6 +27,7 @@ __all__ = [
     "LocalEvidence",
     "LocalFeatures",
     "LocalSettings",
+    "Picture",
     "extract",
     "verify",
 ]
@@ -35,16 +39,27 @@ ACCEPT_SCORE: Final = 0.5
 REVIEW_SCORE: Final = 0.35
 
 _HEADER: Final = struct.Struct("<4sBBHHH")  # magic, kind, descriptor length, points, width, height
-_MAGIC: Final = b"BDL1"
+_MAGIC: Final = b"BDL2"
+_POINT_FIELDS: Final = 5
 _Floats = npt.NDArray[np.float32]
 _Doubles = npt.NDArray[np.float64]
 _Bytes = npt.NDArray[np.uint8]
 _Mask = npt.NDArray[np.bool_]
 
-_ORB_LIMIT: Final = 72  # bits of 256 of a match
+_ORB_CONTRASTS: Final = (20, 8)  # of FAST, grey levels; the second for smooth and dark pictures
+_ORB_ENOUGH: Final = 0.6  # share of the points asked for that the first must find
+_ORB_STEP: Final = 1.4  # from one level of the pyramid to the next
+_ORB_LIMIT: Final = 66  # bits of 256 of a match
 _SIFT_LIMIT: Final = 300  # Euclidean distance of a match, descriptors of length 512
+_TURN_BINS: Final = 24
+_SIZE_BINS: Final = 6  # half octaves to either side
+_FEW_INLIERS: Final = 10  # below, a fit may be chance, so that more must agree
+_FEW_OVERLAP: Final = 0.85
+_SURE_INLIERS: Final = 15  # points that rule out the other sense
+_BETTER: Final = 0.02  # by how much points must raise the score of the comparison as a whole
 _MAX_SCALE: Final = 7.0  # of one thumbnail against the other
 _LEAST_AREA: Final = 0.05  # share of a picture that must be common
+_PART: Final = 2
 _CELL: Final = 8  # pixels; a block is 2x2 cells, one block begins at every cell
 _LEAST_SIDE: Final = 64  # pixels of the frame of comparison
 _LEAST_TEXTURED: Final = 12  # blocks below which the correlation says nothing
@@ -57,6 +72,7 @@ _ACCEPT_LARGEST: Final = 0.25  # share of the largest piece that differs: logo 0
 _ACCEPT_INNER: Final = 0.05  # share of the largest such piece away from the border
 _ACCEPT_CHROMA: Final = 0.7  # 88 of 90 hue turns lie below 0.67, 0.999 of the copies above 0.77
 _ACCEPT_AREA: Final = 0.6  # common share of the better covered picture: a copy lies in the other
+_SAME_CHROMA: Final = 4.5  # mean square of a step that JPEG explains: no need to ask for a cast
 _MARGIN: Final = 2  # blocks from the border within which a piece counts as touching it
 _TONE: Final = 40.0  # grey levels between flat blocks that differ
 _FLAT_LEVELS: Final = 4.0  # levels between blocks at which two flat pictures have a score of 0
@@ -65,9 +81,17 @@ _GRAIN_SCORE: Final = 0.45
 _PAPER: Final = 0.6  # share of one ground at which the strict comparison begins
 _PAPER_DIFFER: Final = 0.008  # share of textured blocks that may differ on such a ground
 # Below this longer side, in pixels, forms filled in differently reached 0.67 and copies 0.67 to 1.
-_READABLE_SIDE: Final = 256
+_READABLE_SIDE: Final = 200
 _UNREADABLE_LIMIT: Final = 0.75
 _WHOLE_AREA: Final = 0.97  # common share at which neither picture is cut
+_MOST_PIECES: Final = 16  # of those that differ, the largest
+_OTHER_SIDE: Final = 0.1  # of the blocks drawn over one picture, those drawn over the other
+_CHANGED: Final = 24  # grey levels of a pixel that something covers
+_DRAWN: Final = 0.4  # share of one tone in a drawn thing, and by how much it exceeds the other's
+_DRAWN_MORE: Final = 0.2
+_PLAIN: Final = 0.9  # share of one tone in a plain ground
+_GROUND: Final = 17  # levels
+_NO_COUNTS: Final = np.zeros(1, np.float32)
 _FRAME_LEVELS: Final = 6.0  # levels within which the ground of a frame is one colour after JPEG
 _OVERLAY_SHARE: Final = 0.02  # share of blocks that differ in an overlaid picture
 
@@ -82,16 +106,13 @@ class LocalSettings:
         direct_score: at or above, the comparison as a whole is taken and points are not matched.
         min_inliers: matched points that a transform must explain.
         inlier_pixels: largest error of an inlier, pixels of the thumbnail.
-        try_mirror: match points in both senses where the first (that of the hint, else the picture
-            as it is) gives no copy; without it the second is never tried.
     """
 
     accept_score: float = ACCEPT_SCORE
     review_score: float = REVIEW_SCORE
     direct_score: float = 0.85
-    min_inliers: int = 8
+    min_inliers: int = 6
     inlier_pixels: float = 4.0
-    try_mirror: bool = True
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -112,24 +133,23 @@ class LocalSettings:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LocalFeatures:
-    """Points of one thumbnail with descriptors of the picture and of its mirror image.
+    """Points of one thumbnail with their descriptors.
 
     Attributes:
         kind: "orb" (32 bytes, compared by Hamming distance) or "sift" (128, by Euclid's).
         size: width and height of the thumbnail, pixels.
-        points: float32 [n, 2], x and y of pixel centres.
+        points: float32 [n, 5]: x and y of pixel centres, the diameter of the described patch in
+            pixels, its direction in degrees, and the level of the pyramid that it was found on.
         descriptors: uint8 [n, 32 or 128].
-        mirrored: uint8 [n, 32 or 128]: of the same points in the picture flipped left to right.
     """
 
     kind: str
     size: tuple[int, int]
     points: _Floats
     descriptors: _Bytes
-    mirrored: _Bytes
 
     def pack(self) -> bytes:
-        """Return the features as bytes: a header of 12 bytes, then the three arrays."""
+        """Return the features as bytes: a header of 12 bytes, then the two arrays."""
         header = _HEADER.pack(
             _MAGIC,
             KINDS.index(self.kind),
@@ -138,8 +158,7 @@ class LocalFeatures:
             self.size[0],
             self.size[1],
         )
-        arrays = (self.points.astype("<f4"), self.descriptors, self.mirrored)
-        return header + b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+        return header + self.points.astype("<f4").tobytes() + self.descriptors.tobytes()
 
     @classmethod
     def unpack(cls, data: bytes) -> "LocalFeatures":
@@ -151,14 +170,62 @@ class LocalFeatures:
         if len(data) < _HEADER.size or data[:4] != _MAGIC:
             raise ValueError(f"features must begin with {_MAGIC!r}, got {data[:4]!r}")
         _, kind, length, count, width, height = _HEADER.unpack_from(data)
-        expected = _HEADER.size + count * (8 + 2 * length)
+        row = 4 * _POINT_FIELDS
+        expected = _HEADER.size + count * (row + length)
         if kind >= len(KINDS) or len(data) != expected:
             raise ValueError(f"features must have {expected!r} bytes, got {len(data)!r}")
-        at = _HEADER.size
-        points = np.frombuffer(data, "<f4", count * 2, at).reshape(count, 2).astype(np.float32)
-        at += count * 8
-        both = np.frombuffer(data, np.uint8, 2 * count * length, at).reshape(2, count, length)
-        return cls(KINDS[kind], (width, height), points, both[0], both[1])
+        points = np.frombuffer(data, "<f4", count * _POINT_FIELDS, _HEADER.size)
+        found = np.frombuffer(data, np.uint8, count * length, _HEADER.size + count * row)
+        return cls(
+            KINDS[kind],
+            (width, height),
+            points.reshape(count, _POINT_FIELDS).astype(np.float32),
+            found.reshape(count, length),
+        )
+
+
+class Picture:
+    """A thumbnail with its features, and what several comparisons need of it, made once each."""
+
+    def __init__(self, thumb: _Bytes | Callable[[], _Bytes], features: LocalFeatures) -> None:
+        """Take a thumbnail, or what decodes it, and its features.
+
+        Args:
+            thumb: uint8 [h, w, 3] RGB, or a function that gives it, called when it is first
+                needed: most pairs of different pictures are told apart by their points alone.
+            features: of the thumbnail.
+        """
+        self._thumb = thumb
+        self.features = features
+
+    @functools.cached_property
+    def rgb(self) -> _Bytes:
+        """The thumbnail: uint8 [h, w, 3]."""
+        return self._thumb() if callable(self._thumb) else self._thumb
+
+    @functools.cached_property
+    def grey(self) -> _Bytes:
+        """Its luma: uint8 [h, w]."""
+        return _grey(self.rgb)
+
+    @functools.cached_property
+    def mirrored(self) -> LocalFeatures:
+        """The features of the same points in the picture flipped left to right."""
+        return _mirrored(self)
+
+    @functools.cached_property
+    def halved(self) -> _Bytes:
+        """The luma at half the size: uint8 [(h + 1) // 2, (w + 1) // 2]."""
+        height, width = self.grey.shape
+        return _reduced(self.grey, (width + 1) // 2, (height + 1) // 2)
+
+    @functools.cached_property
+    def coarse(self) -> tuple[_Bytes, int]:
+        """The colours at a quarter of the size, or less reduced if they are few, and the factor."""
+        height, width = self.grey.shape
+        part = max(1, min(4, min(height, width) // 16))
+        whole = self.rgb[: height // part * part, : width // part * part]  # a factor of exactly 4
+        return _reduced(whole, width // part, height // part), part
 
 
 class LocalEvidence(NamedTuple):
@@ -178,8 +245,8 @@ _NO_EVIDENCE: Final = LocalEvidence(0, 0.0, 0.0, 0.0, 0.0, "similar", 0, 0.0)
 
 
 # ------------------------------------------------------------------------------- features
-def extract(thumb: _Bytes, *, kind: str = "orb", max_points: int = 256) -> LocalFeatures:
-    """Return the local features of a thumbnail and of its mirror image.
+def extract(thumb: _Bytes, *, kind: str = "orb", max_points: int = 200) -> LocalFeatures:
+    """Return the local features of a thumbnail.
 
     Args:
         thumb: uint8 [h, w, 3] RGB or [h, w] grey, at most 65,535 pixels a side.
@@ -195,67 +262,94 @@ def extract(thumb: _Bytes, *, kind: str = "orb", max_points: int = 256) -> Local
         raise ValueError(f"max_points must be at least 1, got {max_points!r}")
     grey = _grey(thumb)
     height, width = grey.shape
-    length = 32 if kind == "orb" else 128
-    none = np.zeros((0, length), np.uint8)
-    empty = LocalFeatures(kind, (width, height), np.zeros((0, 2), np.float32), none, none)
-    if min(height, width) < 32:  # nothing fits into the patch of a descriptor
-        return empty
-    if kind == "orb":
-        found = _orb(grey, max_points)
-    else:
-        found = _sift(grey, max_points)
+    found = None
+    if min(height, width) >= 32:  # else nothing fits into the patch of a descriptor
+        found = (_orb if kind == "orb" else _sift)(grey, max_points)
     if found is None:
-        return empty
+        none = np.zeros((0, 32 if kind == "orb" else 128), np.uint8)
+        found = np.zeros((0, _POINT_FIELDS), np.float32), none
     return LocalFeatures(kind, (width, height), *found)
 
 
-def _orb(grey: _Bytes, max_points: int) -> Optional[tuple[_Floats, _Bytes, _Bytes]]:
-    # Threshold 8 in place of 20 still finds points in smooth and dark pictures.
-    orb = cv2.ORB.create(nfeatures=max_points, fastThreshold=8, edgeThreshold=16, patchSize=31)
-    keypoints, descriptors = orb.detectAndCompute(grey, None)
+def _orb(grey: _Bytes, max_points: int) -> Optional[tuple[_Floats, _Bytes]]:
+    """Return points and descriptors; corners come from a lower contrast where few stand out."""
+    keypoints: Sequence[cv2.KeyPoint] = ()
+    descriptors = None
+    for contrast in _ORB_CONTRASTS:
+        orb = _orb_of(max_points, contrast)
+        keypoints, descriptors = orb.detectAndCompute(grey, None)
+        if len(keypoints) >= _ORB_ENOUGH * max_points:
+            break
     if descriptors is None or not len(keypoints):
         return None
-    width = grey.shape[1]
-    for number, keypoint in enumerate(keypoints):
-        keypoint.class_id = number
-    flipped = tuple(
-        cv2.KeyPoint(
-            width - 1 - k.pt[0], k.pt[1], k.size, (180.0 - k.angle) % 360.0, k.response, k.octave,
-            k.class_id,
-        )
-        for k in keypoints
+    points, found = _as_array(keypoints), np.asarray(descriptors, np.uint8)
+    if len(points) > max_points:  # OpenCV keeps all that tie with the weakest
+        order = np.argsort([-k.response for k in keypoints], kind="stable")[:max_points]
+        points, found = points[order], found[order]
+    return points, found
+
+
+def _orb_of(max_points: int, contrast: int) -> cv2.ORB:
+    # FAST's own score repeats as well as Harris's, 0.999 against 0.996 of 691 crops, borders and
+    # screenshots. Levels 1.4 apart cost half of the usual eight 1.2 apart and find as much.
+    return cv2.ORB.create(
+        nfeatures=max_points, scaleFactor=_ORB_STEP, nlevels=4, edgeThreshold=16, patchSize=31,
+        scoreType=cv2.ORB_FAST_SCORE, fastThreshold=contrast,
     )  # fmt: skip
-    kept, mirrored = orb.compute(np.ascontiguousarray(grey[:, ::-1]), flipped)
-    if mirrored is None:
-        return None
-    order = np.array([k.class_id for k in kept], np.intp)
-    points = np.array([k.pt for k in keypoints], np.float32)
-    return points[order], np.asarray(descriptors, np.uint8)[order], np.asarray(mirrored, np.uint8)
 
 
-def _sift(grey: _Bytes, max_points: int) -> Optional[tuple[_Floats, _Bytes, _Bytes]]:
+def _sift(grey: _Bytes, max_points: int) -> Optional[tuple[_Floats, _Bytes]]:
     sift = cv2.SIFT.create(nfeatures=max_points)
     keypoints, descriptors = sift.detectAndCompute(grey, None)
     if descriptors is None or not len(keypoints):
         return None
     # OpenCV keeps more than asked where several orientations share a place.
-    points = np.array([k.pt for k in keypoints], np.float32)[:max_points]
     found = np.clip(np.rint(descriptors[:max_points]), 0, 255).astype(np.uint8)
-    # [4 rows, 4 columns, 8 angles]: a mirror flips one axis of the grid and negates the angle.
-    grid = found.reshape(-1, 4, 4, 8)
-    mirrored = grid[:, ::-1, :, (-np.arange(8)) % 8].reshape(len(found), 128)
-    return points, found, np.ascontiguousarray(mirrored)
+    return _as_array(keypoints[:max_points]), found
+
+
+def _as_array(keypoints: Sequence[cv2.KeyPoint]) -> _Floats:
+    rows = [(*k.pt, k.size, k.angle, k.octave) for k in keypoints]
+    return np.array(rows, np.float32).reshape(-1, _POINT_FIELDS)
+
+
+def _mirrored(picture: Picture) -> LocalFeatures:
+    """Return the features of a picture flipped left to right, in its own pixels."""
+    features = picture.features
+    if not len(features.points):
+        return features
+    points = features.points.copy()
+    points[:, 0] = features.size[0] - 1 - points[:, 0]
+    points[:, 3] = (180.0 - points[:, 3]) % 360.0
+    if features.kind == "sift":
+        # [4 rows, 4 columns, 8 angles]: a mirror flips one axis of the grid and negates the angle.
+        grid = features.descriptors.reshape(-1, 4, 4, 8)[:, ::-1, :, (-np.arange(8)) % 8]
+        flipped = np.ascontiguousarray(grid.reshape(len(points), 128))
+        return dataclasses.replace(features, points=points, descriptors=flipped)
+    keypoints = [
+        cv2.KeyPoint(x, y, size, angle, 0.0, int(level), number)
+        for number, (x, y, size, angle, level) in enumerate(points.tolist())
+    ]
+    orb = _orb_of(len(points), _ORB_CONTRASTS[0])
+    kept, descriptors = orb.compute(np.ascontiguousarray(picture.grey[:, ::-1]), keypoints)
+    if descriptors is None:
+        return dataclasses.replace(
+            features, points=points[:0], descriptors=features.descriptors[:0]
+        )
+    order = np.array([k.class_id for k in kept], np.intp)
+    return dataclasses.replace(
+        features, points=points[order], descriptors=np.asarray(descriptors, np.uint8)
+    )
 
 
 # ------------------------------------------------------------------------------- verification
 def verify(
-    thumb_a: _Bytes,
-    feats_a: LocalFeatures,
-    thumb_b: _Bytes,
-    feats_b: LocalFeatures,
+    a: Picture,
+    b: Picture,
     *,
     settings: Optional[LocalSettings] = None,
     orientation_hint: Optional[int] = None,
+    mirrored: Optional[bool] = None,
 ) -> LocalEvidence:
     """Compare two pictures after laying one over the other.
 
@@ -263,69 +357,68 @@ def verify(
     exchanges ``area_a`` with ``area_b``, negates ``derived`` and changes nothing else.
 
     Args:
-        thumb_a: uint8 [h, w, 3] RGB.
-        feats_a: of ``thumb_a``.
-        thumb_b: uint8 [h, w, 3] RGB.
-        feats_b: of ``thumb_b``, of the same kind.
+        a: a picture with features.
+        b: another, with features of the same kind.
         settings: what to ask; the defaults if None.
         orientation_hint: EXIF orientation 1..8 that turns a into b as a whole, or None if the two
             are not known to be aligned. It is tried first and need not be right.
+        mirrored: whether b shows a mirrored, where that is known: points are matched in this sense
+            alone. None tries both, that of the hint first.
 
     Raises:
         ValueError: if the kinds of the features differ.
     """
     settings = settings or LocalSettings()
-    if feats_a.kind != feats_b.kind:
-        raise ValueError(f"features must be of one kind, got {feats_a.kind!r}, {feats_b.kind!r}")
-    if _comes_first(thumb_b, thumb_a):
+    kinds = a.features.kind, b.features.kind
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"features must be of one kind, got {kinds[0]!r}, {kinds[1]!r}")
+    first = orientation_hint is not None and orientation.is_mirror(orientation_hint)
+    senses = (first, not first) if mirrored is None else (mirrored,)
+    if _comes_first(b, a):
         hint = orientation_hint and orientation.inverse_orientation(orientation_hint)
-        found = _verify(thumb_b, feats_b, thumb_a, feats_a, settings, hint)
+        found = _verify(b, a, settings, hint, senses)
         return found._replace(area_a=found.area_b, area_b=found.area_a, derived=-found.derived)
-    return _verify(thumb_a, feats_a, thumb_b, feats_b, settings, orientation_hint)
+    return _verify(a, b, settings, orientation_hint, senses)
 
 
-def _comes_first(a: _Bytes, b: _Bytes) -> bool:
-    """Return whether a is before b in an order that depends on the pixels alone."""
-    if a.shape != b.shape:
-        return a.shape < b.shape
-    few_a, few_b = a[::16, ::16].tobytes(), b[::16, ::16].tobytes()
-    return few_a < few_b if few_a != few_b else a.tobytes() < b.tobytes()
-
-
-class _View(NamedTuple):
-    """A thumbnail as the comparison reads it."""
-
-    rgb: _Bytes  # [h, w, 3]
-    grey: _Bytes  # [h, w]
+def _comes_first(a: Picture, b: Picture) -> bool:
+    """Return whether a is before b in an order that depends on what they show alone."""
+    if a.features.size != b.features.size:
+        return a.features.size < b.features.size
+    for of_a, of_b in (
+        (a.features.points, b.features.points),
+        (a.features.descriptors, b.features.descriptors),
+    ):
+        bytes_a, bytes_b = of_a.tobytes(), of_b.tobytes()
+        if bytes_a != bytes_b:
+            return bytes_a < bytes_b
+    return a.rgb.tobytes() < b.rgb.tobytes()
 
 
 def _verify(
-    thumb_a: _Bytes,
-    feats_a: LocalFeatures,
-    thumb_b: _Bytes,
-    feats_b: LocalFeatures,
+    a: Picture,
+    b: Picture,
     settings: LocalSettings,
     hint: Optional[int],
+    senses: tuple[bool, ...],
 ) -> LocalEvidence:
-    a, b = _View(thumb_a, _grey(thumb_a)), _View(thumb_b, _grey(thumb_b))
     best = _NO_EVIDENCE
     if hint is not None:
-        whole = _whole_transform(thumb_a.shape, thumb_b.shape, hint)
+        whole = _whole_transform(a.grey.shape, b.grey.shape, hint)
         best = _compare(a, b, whole, 0, settings)
-        if best.score >= settings.direct_score:
+        # A mild crop agrees as a whole but for its border: its points tell it from an overlay.
+        if best.score >= settings.direct_score and best.relation != "overlaid":
             return best
         if best.score < settings.review_score and best.overlap >= _ALIGNED:
             return best  # well aligned already: what differs is what the two show
-    first = hint is not None and orientation.is_mirror(hint)
-    sides = (first, not first) if settings.try_mirror else (first,)
-    for mirror in sides:
-        fitted = _fit(feats_a, feats_b, mirror, settings)
+    for mirror in senses:
+        fitted = _fit(a, b, mirror, settings)
         if fitted is None:
             continue
         evidence = _compare(a, b, fitted[0], fitted[1], settings)
-        if evidence.score > best.score or best is _NO_EVIDENCE:
+        if evidence.score > best.score + _BETTER or best is _NO_EVIDENCE:
             best = evidence
-        if best.score >= settings.review_score:
+        if best.score >= settings.review_score or fitted[1] >= _SURE_INLIERS:
             break
     return best
 
@@ -354,60 +447,100 @@ def _invert(transform: _Doubles) -> _Doubles:
     return np.asarray(cv2.invertAffineTransform(transform), np.float64)
 
 
+def _determinant(transform: _Doubles) -> float:
+    (a, b, _), (c, d, _) = transform.tolist()
+    return float(a * d - b * c)
+
+
 def _size_ratio(transform: _Doubles) -> float:
     """Return the linear scale of an affine map: the root of its change of area."""
-    return float(np.sqrt(abs(np.linalg.det(transform[:, :2]))))
+    return math.sqrt(abs(_determinant(transform)))
 
 
-def _distances(a: _Bytes, b: _Bytes, kind: str) -> npt.NDArray[np.int32]:
-    """Return all distances of two sets of descriptors: int32 [n, m], Hamming or squared Euclid."""
+def _distances(a: _Bytes, b: _Bytes, kind: str) -> npt.NDArray[np.generic]:
+    """Return all distances of two sets of descriptors, Hamming or squared Euclid: [n, m]."""
     if kind == "orb":
-        words_a, words_b = a.view(np.uint64), b.view(np.uint64)
-        out = np.zeros((len(a), len(b)), np.int32)
-        for word in range(words_a.shape[1]):
-            out += np.bitwise_count(words_a[:, None, word] ^ words_b[None, :, word])
-        return out
+        words_a = a.view(np.uint64)
+        words_b = np.ascontiguousarray(b.view(np.uint64).T)
+        # As bytes: only a picture's exact negative, at 256 bits, would come out as 0.
+        out = np.bitwise_count(words_a[:, :1] ^ words_b[0])
+        both, count = np.empty(out.shape, np.uint64), np.empty_like(out)
+        for word in range(1, len(words_b)):
+            np.bitwise_xor(words_a[:, word, None], words_b[word], out=both)
+            out += np.bitwise_count(both, out=count)
+        return np.asarray(out, np.uint8)
     fa, fb = a.astype(np.float32), b.astype(np.float32)
     squares = (fa * fa).sum(axis=1)[:, None] + (fb * fb).sum(axis=1)[None, :]
     return np.asarray(np.rint(squares - 2.0 * (fa @ fb.T)), np.int32)
 
 
-def _matches(a: _Bytes, b: _Bytes, kind: str) -> npt.NDArray[np.intp]:
-    """Return pairs of descriptors that are each other's nearest: intp [n, 2]."""
+def _matches(a: _Bytes, b: _Bytes, kind: str) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the numbers of descriptors that are each other's nearest, two of intp [n]."""
     distances = _distances(a, b, kind)
-    nearest = distances.argmin(axis=1)
-    rows = np.arange(len(a))
-    mutual = distances.argmin(axis=0)[nearest] == rows
     limit = _ORB_LIMIT if kind == "orb" else _SIFT_LIMIT * _SIFT_LIMIT
-    kept = mutual & (distances[rows, nearest] <= limit)
-    return np.stack([rows[kept], nearest[kept]], axis=1).astype(np.intp)
+    nearest = np.minimum(distances.min(axis=1), limit)
+    mutual = (distances == nearest[:, None]) & (distances == distances.min(axis=0))
+    return np.divmod(np.flatnonzero(mutual), len(b))
+
+
+def _consistent(turn: _Floats, growth: _Floats) -> _Mask:
+    """Return the matches that agree about a turn and a change of size: bool [n].
+
+    Each match tells both alone, from the direction and the size of its two patches. The commonest
+    answer, in bins of 15 degrees and half an octave with their neighbours, counts.
+
+    Args:
+        turn: float32 [n], degrees.
+        growth: float32 [n], octaves.
+    """
+    turns = np.floor(turn * (_TURN_BINS / 360.0)).astype(np.intp) % _TURN_BINS
+    sizes = np.clip(np.rint(growth * 2.0), -_SIZE_BINS, _SIZE_BINS).astype(np.intp) + _SIZE_BINS + 1
+    width = 2 * _SIZE_BINS + 3
+    votes = np.bincount(turns * width + sizes, minlength=_TURN_BINS * width)
+    votes = votes.reshape(_TURN_BINS, width)
+    votes = np.concatenate([votes[-1:], votes, votes[:1]])
+    votes = votes[:-2] + votes[1:-1] + votes[2:]
+    votes = votes[:, :-2] + votes[:, 1:-1] + votes[:, 2:]
+    best_turn, best_size = divmod(int(votes.argmax()), width - 2)
+    near = (turns - best_turn + 1) % _TURN_BINS <= 2
+    return np.asarray(near & (np.abs(sizes - best_size - 1) <= 1), np.bool_)
 
 
 def _fit(
-    a: LocalFeatures, b: LocalFeatures, mirror: bool, settings: LocalSettings
+    a: Picture, b: Picture, mirror: bool, settings: LocalSettings
 ) -> Optional[tuple[_Doubles, int]]:
     """Return a similarity transform from a to b with the number of matches that agree with it."""
-    if min(len(a.points), len(b.points)) < settings.min_inliers:
+    least = settings.min_inliers
+    if min(len(a.features.points), len(b.features.points)) < least:
         return None
-    pairs = _matches(a.mirrored if mirror else a.descriptors, b.descriptors, a.kind)
-    if len(pairs) < settings.min_inliers:
+    of_a, of_b = a.mirrored if mirror else a.features, b.features
+    if len(of_a.points) < least:
         return None
-    source, target = a.points[pairs[:, 0]], b.points[pairs[:, 1]]
-    if mirror:
-        source = source * np.array([-1, 1], np.float32) + np.array([a.size[0] - 1, 0], np.float32)
+    first, second = _matches(of_a.descriptors, of_b.descriptors, of_a.kind)
+    if len(first) < least:
+        return None
+    points_a, points_b = of_a.points[first], of_b.points[second]
+    kept = _consistent(points_b[:, 3] - points_a[:, 3], np.log2(points_b[:, 2] / points_a[:, 2]))
+    if np.count_nonzero(kept) < least:
+        return None
     # OpenCV seeds the generator of its RANSAC with a constant on every call.
-    found, inliers = cv2.estimateAffinePartial2D(
-        source, target, method=cv2.RANSAC, ransacReprojThreshold=settings.inlier_pixels,
-        maxIters=2000, confidence=0.995, refineIters=10,
+    found, _ = cv2.estimateAffinePartial2D(
+        points_a[kept, :2], points_b[kept, :2], method=cv2.RANSAC,
+        ransacReprojThreshold=settings.inlier_pixels, maxIters=100, confidence=0.995,
+        refineIters=10,
     )  # fmt: skip
     if found is None or not np.isfinite(found).all():
         return None
     transform = np.asarray(found, np.float64)
-    count = int(np.count_nonzero(inliers))
-    if count < settings.min_inliers or not 1.0 / _MAX_SCALE <= _size_ratio(transform) <= _MAX_SCALE:
+    if not 1.0 / _MAX_SCALE <= _size_ratio(transform) <= _MAX_SCALE:
+        return None
+    # Directions and sizes are rough, so that all matches are asked in the end.
+    misfit = points_a[:, :2] @ transform[:, :2].T + transform[:, 2] - points_b[:, :2]
+    count = int(np.count_nonzero((misfit * misfit).sum(axis=1) <= settings.inlier_pixels**2))
+    if count < least:
         return None
     if mirror:
-        transform = _compose(transform, orientation.matrix(2, *a.size))
+        transform = _compose(transform, orientation.matrix(2, *a.features.size))
     return transform, count
 
 
@@ -427,34 +560,60 @@ class _Blocks(NamedTuple):
     textured: _Mask  # inside, and one of the two has texture
     agree: _Mask
     differ: _Mask
-    grey_a: _Bytes  # the aligned pixels: uint8 [h, w]
+    stats: "_Stats"
+    grey_a: _Bytes  # the aligned pixels at half the size: uint8 [h, w]
     grey_b: _Bytes
-    rgb_a: _Doubles  # mean colours: float64 [rows, columns, 3]
-    rgb_b: _Doubles
+    rgb_a: _Floats  # mean colours: float32 [rows, columns, 3]
+    rgb_b: _Floats
+
+
+class _Stats(NamedTuple):
+    """Moments of the blocks of two aligned pictures, each float32 [rows, columns]."""
+
+    mean_a: _Floats
+    mean_b: _Floats
+    deviation_a: _Floats
+    deviation_b: _Floats
+    ncc: _Floats  # normalised cross-correlation
+
+
+class _Frame(NamedTuple):
+    """How the finer picture is laid onto the coarser one, whose grid is compared."""
+
+    moved: Picture
+    fixed: Picture
+    matrix: _Doubles  # from pixels of moved to those of the frame
+    enlarged: tuple[int, int]  # factors along x and y of the frame against fixed
+    rows: int  # cells
+    columns: int
+    in_b: bool  # b is the fixed one
 
 
 def _compare(
-    a: _View, b: _View, transform: _Doubles, inliers: int, settings: LocalSettings
+    a: Picture, b: Picture, transform: _Doubles, inliers: int, settings: LocalSettings
 ) -> LocalEvidence:
     """Return the evidence of one transform from a to b."""
     area_a, area_b = _areas(a.grey.shape, b.grey.shape, transform)
     if min(area_a, area_b) < _LEAST_AREA:
         return _NO_EVIDENCE
-    blocks = _align(a, b, transform)
+    frame = _frame(a, b, transform)
+    blocks = _align(frame)
     textured = int(np.count_nonzero(blocks.textured))
     inside = int(np.count_nonzero(blocks.inside))
     if not inside:
         return _NO_EVIDENCE
     if textured < _LEAST_TEXTURED * max(1.0, inside / 400.0):
         overlap, moved = 0.0, False
-        score = chroma = _flat_score(blocks) if _keeps_shape(transform) else 0.0
+        score = chroma = _flat_score(frame, blocks) if _keeps_shape(transform) else 0.0
     else:
         overlap = float(np.count_nonzero(blocks.agree)) / textured
         chroma, moved = _chroma(blocks)
-        score = _score(blocks, overlap, chroma, max(area_a, area_b), settings)
+        score = _score(frame, blocks, overlap, chroma, max(area_a, area_b), settings)
+        if 0 < inliers < _FEW_INLIERS:
+            score = min(score, _graded(overlap, _FEW_OVERLAP))
     relation, derived = "similar", 0
     if score >= settings.review_score:
-        relation, derived = _relation(a, b, transform, (area_a, area_b), blocks, moved)
+        relation, derived = _relation(frame, transform, (area_a, area_b), blocks, moved)
     return LocalEvidence(
         inliers, round(overlap, 4), round(area_a, 4), round(area_b, 4), round(chroma, 4),
         relation, derived, round(score, 4),
@@ -470,7 +629,7 @@ def _areas(
     common, _ = cv2.intersectConvexConvex(
         there.astype(np.float32), _corners(frame_width, frame_height).astype(np.float32)
     )
-    mapped = abs(float(np.linalg.det(transform[:, :2]))) * height * width
+    mapped = abs(_determinant(transform)) * height * width
     if mapped <= 0.0:
         return 0.0, 0.0
     return min(1.0, common / mapped), min(1.0, common / (frame_height * frame_width))
@@ -481,38 +640,75 @@ def _corners(width: int, height: int) -> _Doubles:
     return np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom]])
 
 
-def _align(a: _View, b: _View, transform: _Doubles) -> _Blocks:
-    """Warp the finer picture onto the coarser one and compare them block by block."""
+def _frame(a: Picture, b: Picture, transform: _Doubles) -> _Frame:
+    """Choose the coarser picture as the one that is not moved."""
     in_b = _size_ratio(transform) <= 1.0
     moved, fixed = (a, b) if in_b else (b, a)
     matrix = transform if in_b else _invert(transform)
-    across, down = _enlargement(fixed.grey.shape)
+    height, width = fixed.grey.shape
+    across, down = _enlargement((height, width))
     if across > 1 or down > 1:
         matrix = _compose(_scaling(across, down), matrix)
-        size = (fixed.grey.shape[1] * across, fixed.grey.shape[0] * down)
-        fixed = _resized(fixed, *size, cv2.INTER_LINEAR)
-    height, width = fixed.grey.shape
-    rows, columns = height // _CELL, width // _CELL
-    shape = moved.grey.shape
+    rows, columns = height * down // _CELL, width * across // _CELL
+    return _Frame(moved, fixed, matrix, (across, down), rows, columns, in_b)
+
+
+def _align(frame: _Frame, part: int = _PART) -> _Blocks:
+    """Lay the two pictures over each other and compare them block by block, at 1 / ``part``."""
+    grey_a, grey_b = _greys(frame, part)
+    if part == 1:
+        grey_a, grey_b = _smooth(grey_a), _smooth(grey_b)
+    moved = _cell_colours(frame)
+    fixed = _mean2(_fixed(frame, frame.fixed.rgb, frame.columns, frame.rows).astype(np.float32))
+    rgb_a, rgb_b = (moved, fixed) if frame.in_b else (fixed, moved)
+    inside = _inside(frame)
+    stats = _statistics(grey_a, grey_b, _CELL // part)
+    textured = inside & (np.maximum(stats.deviation_a, stats.deviation_b) >= _TEXTURE)
+    agree = textured & (stats.ncc >= _AGREE)
+    differ = textured & ~agree
+    basis = agree if np.count_nonzero(agree) >= _LEAST_TEXTURED else inside
+    if basis.any():
+        misfit = _tone_misfit(stats.mean_a, stats.mean_b, basis)
+        differ = differ | (inside & ~textured & (misfit > _TONE))
+    return _Blocks(inside, textured, agree, differ, stats, grey_a, grey_b, rgb_a, rgb_b)
+
+
+def _greys(frame: _Frame, part: int) -> tuple[_Bytes, _Bytes]:
+    """Return the luma of a and b in the frame, at 1 / ``part`` of its size.
+
+    Half the size is without the finest grain: the noise of a copy, a misfit of half a pixel.
+    """
+    width, height = frame.columns * _CELL // part, frame.rows * _CELL // part
+    source, matrix = frame.moved.grey, _compose(_scaling(1.0 / part, 1.0 / part), frame.matrix)
     shrink = _size_ratio(matrix)
     if shrink < 0.8:  # averages before it samples, against aliasing
-        size = (max(1, round(shape[1] * shrink)), max(1, round(shape[0] * shrink)))
-        sampled = _resized(moved, *size, cv2.INTER_AREA)
-        matrix = _compose(matrix, _scaling(shape[1] / size[0], shape[0] / size[1]))
-        moved, shape = sampled, sampled.grey.shape
-    grey = cv2.warpAffine(
-        moved.grey, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    colours = _cell_colours(moved.rgb, matrix, rows, columns)
-    cut = fixed.rgb[: rows * _CELL, : columns * _CELL]
-    fixed_colours = cv2.resize(cut, (columns, rows), interpolation=cv2.INTER_AREA)
-    inside = _inside(matrix, shape, rows, columns)
-    pair = (grey, fixed.grey) if in_b else (fixed.grey, grey)
-    pair_colours = (colours, fixed_colours) if in_b else (fixed_colours, colours)
-    return _blocks(
-        np.asarray(pair[0], np.uint8), np.asarray(pair[1], np.uint8), inside,
-        _mean2(pair_colours[0].astype(np.float64)), _mean2(pair_colours[1].astype(np.float64)),
+        shape = source.shape
+        if shrink > 0.35:
+            source = frame.moved.halved
+        else:
+            source = _reduced(
+                source, max(1, round(shape[1] * shrink)), max(1, round(shape[0] * shrink))
+            )
+        across, down = shape[1] / source.shape[1], shape[0] / source.shape[0]
+        matrix = _compose(matrix, _scaling(across, down))
+    moved = np.asarray(
+        cv2.warpAffine(
+            source, matrix, (width, height), flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        ),
+        np.uint8,
     )  # fmt: skip
+    fixed = _fixed(frame, frame.fixed.grey, width, height)
+    return (moved, fixed) if frame.in_b else (fixed, moved)
+
+
+def _fixed(frame: _Frame, pixels: _Bytes, width: int, height: int) -> _Bytes:
+    """Return the part of the fixed picture that whole cells cover, at a size."""
+    across, down = frame.enlarged
+    if across > 1 or down > 1:
+        size = (pixels.shape[1] * across, pixels.shape[0] * down)
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+    return _reduced(pixels[: frame.rows * _CELL, : frame.columns * _CELL], width, height)
 
 
 def _enlargement(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -527,134 +723,115 @@ def _keeps_shape(transform: _Doubles) -> bool:
     return bool(stretch[0] <= 1.03 * stretch[1])
 
 
-def _resized(view: _View, width: int, height: int, how: int) -> _View:
-    size = (width, height)
-    return _View(
-        np.asarray(cv2.resize(view.rgb, size, interpolation=how), np.uint8),
-        np.asarray(cv2.resize(view.grey, size, interpolation=how), np.uint8),
-    )
+def _reduced(pixels: _Bytes, width: int, height: int) -> _Bytes:
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _cell_colours(rgb: _Bytes, matrix: _Doubles, rows: int, columns: int) -> _Bytes:
-    """Return the mean colours of the cells of a warped picture: uint8 [rows, columns, 3].
+def _cell_colours(frame: _Frame) -> _Floats:
+    """Return the mean colours of the blocks of the moved picture: float32 [rows, columns, 3].
 
-    Colours vary slowly, so those of all but small pictures are warped at a quarter of the size, at
-    a twelfth of the cost.
+    Colours vary slowly, so those of all but small pictures are warped at a quarter of the size.
     """
-    part = max(1, min(4, min(rgb.shape[:2]) // 16))
-    height, width = rgb.shape[0] // part, rgb.shape[1] // part
-    small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
-    there = _compose(matrix, _scaling(rgb.shape[1] / width, rgb.shape[0] / height))
-    there = _compose(_scaling(2.0 / _CELL, 2.0 / _CELL), there)
+    small, part = frame.moved.coarse
+    matrix = _compose(frame.matrix, _scaling(part, part))
+    matrix = _compose(_scaling(2.0 / _CELL, 2.0 / _CELL), matrix)
     warped = cv2.warpAffine(
-        small, there, (columns * 2, rows * 2), flags=cv2.INTER_LINEAR,
+        small, matrix, (frame.columns * 2, frame.rows * 2), flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    return np.asarray(cv2.resize(warped, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+    cells = cv2.resize(warped, (frame.columns, frame.rows), interpolation=cv2.INTER_AREA)
+    return _mean2(np.asarray(cells, np.float32))
 
 
-def _inside(matrix: _Doubles, shape: tuple[int, ...], rows: int, columns: int) -> _Mask:
+def _inside(frame: _Frame) -> _Mask:
     """Return the blocks whose four corners fall into the moved picture."""
-    back = _invert(matrix)
-    x = np.arange(columns + 1) * float(_CELL) - 0.5
-    y = np.arange(rows + 1)[:, None] * float(_CELL) - 0.5
-    u = back[0, 0] * x + back[0, 1] * y + back[0, 2]
-    v = back[1, 0] * x + back[1, 1] * y + back[1, 2]
-    good = (u >= -1.0) & (u <= shape[1]) & (v >= -1.0) & (v <= shape[0])
+    back = _invert(frame.matrix)
+    shape = frame.moved.grey.shape
+    x = np.arange(frame.columns + 1) * float(_CELL) - 0.5
+    y = np.arange(frame.rows + 1) * float(_CELL) - 0.5
+    at = np.array([[x[0], y[0]], [x[-1], y[0]], [x[0], y[-1]], [x[-1], y[-1]]])
+    at = at @ back[:, :2].T + back[:, 2]
+    if (
+        np.abs(at - [0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1)])
+        <= [0.5 * (shape[1] + 1), 0.5 * (shape[0] + 1)]
+    ).all():
+        return np.ones((frame.rows - 1, frame.columns - 1), np.bool_)
+    good = np.ones((frame.rows + 1, frame.columns + 1), np.bool_)
+    for row, side in zip(back, shape[::-1], strict=True):
+        place = row[0] * x + (row[1] * y + row[2])[:, None]
+        good &= np.abs(place - 0.5 * (side - 1)) <= 0.5 * (side + 1)
     return np.asarray(good[:-2, :-2] & good[2:, :-2] & good[:-2, 2:] & good[2:, 2:], np.bool_)
 
 
-def _mean2(cells: _Doubles) -> _Doubles:
-    return 0.25 * (cells[:-1, :-1] + cells[1:, :-1] + cells[:-1, 1:] + cells[1:, 1:])
+def _mean2(cells: _Floats) -> _Floats:
+    """Return the means of 2x2 cells along the first two axes."""
+    pairs = cells[:-1] + cells[1:]
+    return np.asarray(0.25 * (pairs[:, :-1] + pairs[:, 1:]), np.float32)
 
 
-def _block_sums(grey: _Bytes, rows: int, columns: int) -> tuple[_Doubles, _Doubles]:
-    """Return sums of pixels and of their squares over the blocks, exact integers as float64."""
-    whole = grey[: rows * _CELL, : columns * _CELL]
-    both = cv2.integral2(whole, sdepth=cv2.CV_32S, sqdepth=cv2.CV_64F)
-    out = []
-    for table in both:
-        corner = np.asarray(table)[::_CELL, ::_CELL].astype(np.float64)
-        out.append(corner[2:, 2:] - corner[:-2, 2:] - corner[2:, :-2] + corner[:-2, :-2])
-    return out[0], out[1]
-
-
-def _correlation(
-    grey_a: _Bytes, grey_b: _Bytes
-) -> tuple[_Doubles, _Doubles, _Doubles, _Doubles, _Doubles]:
-    """Return normalised cross-correlation, means and deviations of the blocks of two pictures."""
-    rows, columns = grey_a.shape[0] // _CELL, grey_a.shape[1] // _CELL
-    sum_a, squares_a = _block_sums(grey_a, rows, columns)
-    sum_b, squares_b = _block_sums(grey_b, rows, columns)
-    # (a - b)^2 = a^2 + b^2 - 2 a b gives the product from 8-bit pictures alone.
-    _, squares = _block_sums(np.asarray(cv2.absdiff(grey_a, grey_b), np.uint8), rows, columns)
-    count = float(4 * _CELL * _CELL)
-    mean_a, mean_b = sum_a / count, sum_b / count
-    deviation_a = np.sqrt(np.maximum(squares_a / count - mean_a * mean_a, 0.0))
-    deviation_b = np.sqrt(np.maximum(squares_b / count - mean_b * mean_b, 0.0))
-    covariance = 0.5 * (squares_a + squares_b - squares) / count - mean_a * mean_b
+def _statistics(grey_a: _Bytes, grey_b: _Bytes, cell: int) -> _Stats:
+    """Return the moments of the blocks of 2x2 cells of two aligned pictures."""
+    rows, columns = grey_a.shape[0] // cell, grey_a.shape[1] // cell
+    # About mid grey, so that float32 keeps what a flat block varies.
+    a = np.subtract(grey_a, 128.0, dtype=np.float32)
+    b = np.subtract(grey_b, 128.0, dtype=np.float32)
+    cells = np.empty((rows, columns, 5), np.float32)
+    for number, values in enumerate((a, b, a * a, b * b, a * b)):
+        cells[..., number] = cv2.resize(values, (columns, rows), interpolation=cv2.INTER_AREA)
+    blocks = np.moveaxis(_mean2(cells), 2, 0)
+    mean_a, mean_b = blocks[0], blocks[1]
+    deviation_a = np.sqrt(np.maximum(blocks[2] - mean_a * mean_a, 0.0))
+    deviation_b = np.sqrt(np.maximum(blocks[3] - mean_b * mean_b, 0.0))
     # The floor keeps the rounding of flat blocks from counting as structure.
-    ncc = covariance / np.maximum(deviation_a * deviation_b, 4.0)
-    return ncc, mean_a, mean_b, deviation_a, deviation_b
+    ncc = (blocks[4] - mean_a * mean_b) / np.maximum(deviation_a * deviation_b, 4.0)
+    return _Stats(mean_a, mean_b, deviation_a, deviation_b, ncc)
 
 
-def _blocks(
-    grey_a: _Bytes, grey_b: _Bytes, inside: _Mask, rgb_a: _Doubles, rgb_b: _Doubles
-) -> _Blocks:
-    ncc, mean_a, mean_b, deviation_a, deviation_b = _correlation(_smooth(grey_a), _smooth(grey_b))
-    textured = inside & (np.maximum(deviation_a, deviation_b) >= _TEXTURE)
-    agree = textured & (ncc >= _AGREE)
-    differ = textured & ~agree
-    basis = agree if np.count_nonzero(agree) >= _LEAST_TEXTURED else inside
-    if basis.any():
-        differ = differ | (inside & ~textured & (_tone_misfit(mean_a, mean_b, basis) > _TONE))
-    return _Blocks(inside, textured, agree, differ, grey_a, grey_b, rgb_a, rgb_b)
-
-
-def _smooth(grey: _Bytes) -> _Bytes:
-    """Return a picture without its finest grain: the noise of a copy, a misfit of half a pixel."""
-    return np.asarray(cv2.GaussianBlur(grey, (3, 3), 0), np.uint8)
-
-
-def _tone_misfit(mean_a: _Doubles, mean_b: _Doubles, basis: _Mask) -> _Doubles:
+def _tone_misfit(mean_a: _Floats, mean_b: _Floats, basis: _Mask) -> _Floats:
     """Return how far the blocks' means are from one change of brightness and contrast.
 
     The gain is the ratio of the deviations, so that exchanging a and b changes nothing.
     """
     some_a, some_b = mean_a[basis], mean_b[basis]
-    gain = float(np.clip((some_b.std() + 4.0) / (some_a.std() + 4.0), 0.4, 2.5))
-    root = gain**0.5
-    misfit = (mean_b - some_b.mean()) / root - (mean_a - some_a.mean()) * root
-    return np.asarray(np.abs(misfit), np.float64)
+    middle_a, middle_b = some_a.mean(), some_b.mean()
+    some_a, some_b = some_a - middle_a, some_b - middle_b
+    deviation_a = math.sqrt(float(some_a @ some_a) / some_a.size)
+    deviation_b = math.sqrt(float(some_b @ some_b) / some_b.size)
+    root = min(max((deviation_b + 4.0) / (deviation_a + 4.0), 0.4), 2.5) ** 0.5
+    return np.asarray(np.abs((mean_b - middle_b) / root - (mean_a - middle_a) * root), np.float32)
 
 
 def _chroma(blocks: _Blocks) -> tuple[float, bool]:
     """Return the agreement of colours where luma agrees, and whether they were changed."""
-    weights = (blocks.inside & ~blocks.differ).astype(np.float64).reshape(1, -1)
-    luma_a, chroma_a = color.luma_chroma(blocks.rgb_a.reshape(-1, 3))
-    luma_b, chroma_b = color.luma_chroma(blocks.rgb_b.reshape(-1, 3))
+    # Every second block: the others show the same pixels again.
+    even = slice(None, None, 2)
+    weights = (blocks.inside & ~blocks.differ)[even, even].astype(np.float64).reshape(1, -1)
+    luma_a, chroma_a = color.luma_chroma(blocks.rgb_a[even, even].reshape(-1, 3).astype(np.float64))
+    luma_b, chroma_b = color.luma_chroma(blocks.rgb_b[even, even].reshape(-1, 3).astype(np.float64))
+    step = chroma_b - chroma_a
+    if float(weights[0] @ (step.real**2 + step.imag**2)) <= _SAME_CHROMA * weights.sum():
+        return 1.0, False
     similarity, moved = color.chroma_similarity(
         chroma_a[None], chroma_b[None], luma_a[None], luma_b[None], weights
     )
     return float(similarity[0]), bool(moved[0])
 
 
-def _largest(blocks: _Blocks) -> tuple[float, float]:
+def _largest(blocks: _Blocks, differ: _Mask) -> tuple[float, float]:
     """Return the largest piece that differs, and the largest away from the border, as shares.
 
     Pieces are joined over diagonals. Captions and logos reach the border of the picture or nearly;
     an inner piece is a subject, a field of a form, or a picture in a frame.
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        blocks.differ.astype(np.uint8), connectivity=8
+        differ.astype(np.uint8), connectivity=8
     )
     if count <= 1:
         return 0.0, 0.0
-    margin = np.ones((2 * _MARGIN + 1, 2 * _MARGIN + 1), np.uint8)
-    core = cv2.erode(
-        blocks.inside.astype(np.uint8), margin, borderType=cv2.BORDER_CONSTANT, borderValue=0
-    )
-    outer = np.unique(np.asarray(labels)[blocks.inside & (core == 0)])
+    labels = np.asarray(labels)
+    outer = np.unique(labels[~_core(blocks.inside) & blocks.inside])
     sizes = stats[:, cv2.CC_STAT_AREA].astype(np.float64) / np.count_nonzero(blocks.inside)
     sizes[0] = 0.0
     largest = float(sizes.max())
@@ -662,11 +839,25 @@ def _largest(blocks: _Blocks) -> tuple[float, float]:
     return largest, float(sizes.max())
 
 
+def _core(inside: _Mask) -> _Mask:
+    """Return the blocks that lie away from the border of what both pictures show."""
+    margin = np.ones((2 * _MARGIN + 1, 2 * _MARGIN + 1), np.uint8)
+    core = cv2.erode(inside.astype(np.uint8), margin, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(core, np.bool_)
+
+
 def _score(
-    blocks: _Blocks, overlap: float, chroma: float, area: float, settings: LocalSettings
+    frame: _Frame,
+    blocks: _Blocks,
+    overlap: float,
+    chroma: float,
+    area: float,
+    settings: LocalSettings,
 ) -> float:
     """Return the score of a textured pair: the weakest of its kinds of evidence."""
-    largest, inner = _largest(blocks)
+    largest, inner = _largest(blocks, blocks.differ)
+    if inner >= _ACCEPT_INNER:
+        inner = _largest(blocks, blocks.differ & ~_overlay(blocks, blocks.inside))[1]
     score = min(
         _graded(overlap, _ACCEPT_OVERLAP),
         _graded(chroma, _ACCEPT_CHROMA),
@@ -674,8 +865,8 @@ def _score(
         1.0 - largest / (2.0 * _ACCEPT_LARGEST),
         1.0 - inner / (2.0 * _ACCEPT_INNER),
     )
-    if score >= settings.review_score and _paper_share(blocks) >= _PAPER:
-        score = min(score, _paper_score(blocks))
+    if score >= settings.review_score and _paper_share(frame, blocks.inside) >= _PAPER:
+        score = min(score, _paper_score(frame, _align(frame, 1)))
     return float(max(0.0, score))
 
 
@@ -684,7 +875,7 @@ def _graded(value: float, limit: float) -> float:
     return 0.5 * value / limit if value < limit else 0.5 + 0.5 * (value - limit) / (1.0 - limit)
 
 
-def _flat_score(blocks: _Blocks) -> float:
+def _flat_score(frame: _Frame, blocks: _Blocks) -> float:
     """Return the score of a pair without texture: flat grounds, gradients, night.
 
     Nothing is forgiven here, since two such pictures differ by little else than brightness and
@@ -692,9 +883,9 @@ def _flat_score(blocks: _Blocks) -> float:
     """
     if not blocks.inside.all():
         return 0.0
-    ncc, mean_a, mean_b, deviation_a, deviation_b = _correlation(
-        _smooth(blocks.grey_a), _smooth(blocks.grey_b)
-    )
+    grey_a, grey_b = _greys(frame, 1)
+    stats = _statistics(_smooth(grey_a), _smooth(grey_b), _CELL)
+    mean_a, mean_b, deviation_a, deviation_b, ncc = stats
     worst = max(
         float(np.abs(blocks.rgb_a - blocks.rgb_b).max()),
         float(np.abs(mean_a - mean_b).max()),
@@ -707,37 +898,145 @@ def _flat_score(blocks: _Blocks) -> float:
     return score
 
 
-def _paper_share(blocks: _Blocks) -> float:
+def _paper_share(frame: _Frame, inside: _Mask) -> float:
     """Return the share of the commoner one's pixels within eight levels of its commonest grey."""
-    where = np.argwhere(blocks.inside)
-    (top, left), (bottom, right) = where.min(axis=0) * _CELL, (where.max(axis=0) + 2) * _CELL
+    half = _CELL // 2
+    where = np.argwhere(inside)
+    (top, left), (bottom, right) = where.min(axis=0) * half, (where.max(axis=0) + 2) * half
+    width, height = frame.columns * half, frame.rows * half
+    # Single pixels, since means of letters and paper are neither.
+    moved = cv2.warpAffine(
+        frame.moved.grey, _compose(_scaling(0.5, 0.5), frame.matrix), (width, height),
+        flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    across, down = frame.enlarged
+    fixed = cv2.resize(
+        frame.fixed.grey[: frame.rows * _CELL // down, : frame.columns * _CELL // across],
+        (width, height), interpolation=cv2.INTER_NEAREST,
+    )  # fmt: skip
     best = 0.0
-    for grey in (blocks.grey_a, blocks.grey_b):
-        part = np.ascontiguousarray(grey[top:bottom:2, left:right:2])
-        counts = cv2.calcHist([part], [0], None, [256], [0.0, 256.0]).ravel()
-        best = max(best, float(np.convolve(counts, np.ones(17), "same").max()) / part.size)
+    for grey in (moved, fixed):
+        part = grey[top:bottom, left:right]
+        counts = cv2.calcHist([np.ascontiguousarray(part)], [0], None, [256], [0.0, 256.0])
+        sums = np.cumsum(np.concatenate([_NO_COUNTS, counts.ravel()]))
+        best = max(best, float((sums[_GROUND:] - sums[:-_GROUND]).max()) / part.size)
     return best
 
 
-def _paper_score(blocks: _Blocks) -> float:
+def _paper_score(frame: _Frame, blocks: _Blocks) -> float:
     """Return the score of pictures that are mostly one ground: pages, forms, charts, articles.
 
-    On such a ground the printed form agrees in any case, so every block must, also in its strokes
-    along x and along y: lines of different text agree as lines, not as letters.
+    On such a ground the printed form agrees in any case, so every block must that nothing was drawn
+    over, also in its strokes along x and along y: lines of different text agree as lines, not as
+    letters.
     """
     textured = np.count_nonzero(blocks.textured)
-    share = np.count_nonzero(blocks.differ) / textured
-    strokes = 1.0
-    for dx, dy in ((1, 0), (0, 1)):
-        a, b = (_derivative(_smooth(grey), dx, dy) for grey in (blocks.grey_a, blocks.grey_b))
-        ncc, _, _, deviation_a, deviation_b = _correlation(a, b)
-        strong = blocks.textured & (np.minimum(deviation_a, deviation_b) >= 2.0)
-        if np.count_nonzero(strong) >= _LEAST_TEXTURED:
-            strokes = min(strokes, float(np.percentile(ncc[strong], 10.0)))
-    score = max(0.0, min(1.0 - share / (2.0 * _PAPER_DIFFER), strokes))
-    if max(blocks.grey_a.shape) < _READABLE_SIDE:
+    # A field of a form that only one of the two has filled in lies away from the border.
+    drawn = _overlay(blocks, blocks.inside & ~_core(blocks.inside))
+    share = np.count_nonzero(blocks.differ & ~drawn) / textured
+    score = max(0.0, min(1.0 - share / (2.0 * _PAPER_DIFFER), _strokes(blocks)))
+    if max(frame.rows, frame.columns) * _CELL < _READABLE_SIDE:
         score = _graded(score, _UNREADABLE_LIMIT)
     return score
+
+
+def _strokes(blocks: _Blocks) -> float:
+    """Return how well the strokes along x and y agree in all but the worst tenth of the blocks."""
+    halo = cv2.dilate(blocks.differ.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    clear = blocks.textured & ~np.asarray(halo, np.bool_)
+    strokes = 1.0
+    for dx, dy in ((1, 0), (0, 1)):
+        a, b = (_derivative(grey, dx, dy) for grey in (blocks.grey_a, blocks.grey_b))
+        stats = _statistics(a, b, _CELL)
+        strong = clear & (np.minimum(stats.deviation_a, stats.deviation_b) >= 2.0)
+        if np.count_nonzero(strong) >= _LEAST_TEXTURED:
+            strokes = min(strokes, float(np.percentile(stats.ncc[strong], 10.0)))
+    return strokes
+
+
+def _overlay(blocks: _Blocks, where: _Mask) -> _Mask:
+    """Return the blocks that differ because something was drawn over one of the pictures.
+
+    Args:
+        blocks: the aligned pictures.
+        where: bool [rows, columns], blocks one of which a piece must touch.
+
+    Returns:
+        bool [rows, columns]; none where both carry something: two fillings of one form differ in
+        either direction.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        blocks.differ.astype(np.uint8), connectivity=8
+    )
+    labels = np.asarray(labels)
+    sizes = stats[:, cv2.CC_STAT_AREA].astype(np.intp)
+    sides = np.zeros(count, np.intp)
+    touching = np.unique(labels[where & blocks.differ]).tolist()
+    for number in sorted(touching, key=lambda k: -int(sizes[k]))[:_MOST_PIECES]:
+        left, top, width, height, _ = stats[number].tolist()
+        sides[number] = _drawn_on(blocks, labels == number, (top, left, height, width))
+    of_a, of_b = int(sizes[sides > 0].sum()), int(sizes[sides < 0].sum())
+    if min(of_a, of_b) > _OTHER_SIDE * max(of_a, of_b) or of_a == of_b:
+        return np.zeros_like(blocks.differ)
+    side = 1 if of_a > of_b else -1
+    return np.asarray((sides == side)[labels], np.bool_)
+
+
+def _drawn_on(blocks: _Blocks, piece: _Mask, box: tuple[int, int, int, int]) -> int:
+    """Return +1 if a carries what a piece that differs shows, -1 if b does, 0 if it is not clear.
+
+    What is drawn has few tones, unlike what it hides; letters on a plain ground leave the other
+    picture with the ground that surrounds them.
+
+    Args:
+        blocks: the aligned pictures.
+        piece: bool [rows, columns].
+        box: top, left, height and width of the piece in blocks.
+    """
+    top, left, height, width = box
+    cells = _cells(piece)
+    window = (
+        slice(max(0, top - 1), top + height + 2),
+        slice(max(0, left - 1), left + width + 2),
+    )
+    size = blocks.grey_a.shape[0] // len(cells)
+    covered = np.repeat(np.repeat(cells[window], size, axis=0), size, axis=1)
+    pixels = tuple(
+        slice(part.start * size, part.start * size + length)
+        for part, length in zip(window, covered.shape, strict=True)
+    )
+    a, b = blocks.grey_a[pixels], blocks.grey_b[pixels]
+    changed = covered & (np.asarray(cv2.absdiff(a, b)) > _CHANGED)
+    if np.count_nonzero(changed) < 8:
+        return 0
+    (share_a, ground_a), (share_b, ground_b) = (
+        _tones(grey[changed], grey[~covered]) for grey in (a, b)
+    )
+    if ground_a != ground_b:
+        return -1 if ground_a else 1
+    if max(share_a, share_b) < _DRAWN or abs(share_a - share_b) < _DRAWN_MORE:
+        return 0
+    return 1 if share_a > share_b else -1
+
+
+def _tones(grey: _Bytes, around: _Bytes) -> tuple[float, bool]:
+    """Return the share of the commonest tone, 17 levels wide, and whether it is the ground around.
+
+    Args:
+        grey: uint8 [n], what a picture shows where the other differs.
+        around: uint8 [m], what it shows about there.
+    """
+    counts = np.cumsum(np.bincount(grey, minlength=256 + _GROUND))
+    windows = counts[_GROUND:] - counts[:-_GROUND]
+    first = int(windows.argmax()) + 1
+    share = float(windows[first - 1]) / grey.size
+    if share < _PLAIN or not around.size:
+        return share, False
+    return share, bool(np.mean((around >= first) & (around < first + _GROUND)) >= 0.5)
+
+
+def _smooth(grey: _Bytes) -> _Bytes:
+    return np.asarray(cv2.GaussianBlur(grey, (3, 3), 0), np.uint8)
 
 
 def _derivative(grey: _Bytes, dx: int, dy: int) -> _Bytes:
@@ -748,25 +1047,25 @@ def _derivative(grey: _Bytes, dx: int, dy: int) -> _Bytes:
 
 # ------------------------------------------------------------------------------- relation
 def _relation(
-    a: _View,
-    b: _View,
+    frame: _Frame,
     transform: _Doubles,
     areas: tuple[float, float],
     blocks: _Blocks,
     moved: bool,
 ) -> tuple[str, int]:
     """Name how a pair that agrees differs, and which of the two was made from the other."""
+    a, b = (frame.moved, frame.fixed) if frame.in_b else (frame.fixed, frame.moved)
     area_a, area_b = areas
     if min(areas) < _WHOLE_AREA:
         if abs(area_a - area_b) < 0.02:
             return _turn(transform) or "cropped", 0
         if area_a > area_b:  # b shows more than a: its rest is picture, or frame
-            return ("bordered", -1) if _framed(b.rgb, a.grey.shape, transform) else ("cropped", 1)
+            return ("bordered", -1) if _framed(b, a.grey.shape, transform) else ("cropped", 1)
         back = _invert(transform)
-        return ("bordered", 1) if _framed(a.rgb, b.grey.shape, back) else ("cropped", -1)
+        return ("bordered", 1) if _framed(a, b.grey.shape, back) else ("cropped", -1)
     covered = np.count_nonzero(blocks.differ) / np.count_nonzero(blocks.inside)
     if covered >= _OVERLAY_SHARE:
-        return "overlaid", _overlaid_side(blocks)
+        return "overlaid", _overlaid_side(frame, blocks)
     turn = _turn(transform)
     if turn is not None:
         return turn, 0
@@ -777,29 +1076,28 @@ def _relation(
 
 
 def _turn(transform: _Doubles) -> Optional[str]:
-    if np.linalg.det(transform[:, :2]) < 0:
+    if _determinant(transform) < 0:
         return "mirrored"
     angle = abs(float(np.degrees(np.arctan2(transform[1, 0], transform[0, 0]))))
     return "turned" if angle > 1.0 else None
 
 
-def _framed(thumb: _Bytes, inner: tuple[int, ...], transform: _Doubles) -> bool:
+def _framed(picture: Picture, inner: tuple[int, ...], transform: _Doubles) -> bool:
     """Return whether what a picture shows beyond an inner one is a frame, not more picture.
 
     A frame is mostly of one colour and begins with a step. A subject before an even wall has the
     one colour, but no step where a crop of it ends.
     """
-    height, width = max(1, thumb.shape[0] // 4), max(1, thumb.shape[1] // 4)
-    small = cv2.resize(thumb, (width, height), interpolation=cv2.INTER_NEAREST)
-    there = _compose(_scaling(width / thumb.shape[1], height / thumb.shape[0]), transform)
-    ones = np.full(inner[:2], 255, np.uint8)
-    covered = cv2.warpAffine(ones, there, (width, height), flags=cv2.INTER_NEAREST)
-    rest = small[cv2.dilate(covered, np.ones((3, 3), np.uint8)) == 0].reshape(-1, 3)
+    small, part = picture.coarse
+    corners = _corners(inner[1], inner[0]) @ transform[:, :2].T + transform[:, 2]
+    covered = np.zeros(small.shape[:2], np.uint8)
+    cv2.fillConvexPoly(covered, np.rint((corners - 0.5 * (part - 1)) / part).astype(np.int32), 1)
+    rest = small[covered == 0]  # the polygon has its border pixels
     if len(rest) < 8:
         return False
     middle = np.median(rest, axis=0)
     near = np.abs(rest.astype(np.float64) - middle).max(axis=1) <= _FRAME_LEVELS
-    return bool(near.mean() >= 0.5) and _steps(thumb, inner, transform) >= 0.25
+    return bool(near.mean() >= 0.6) and _steps(picture.rgb, inner, transform) >= 0.4
 
 
 def _steps(thumb: _Bytes, inner: tuple[int, ...], transform: _Doubles) -> float:
@@ -832,30 +1130,37 @@ def _steps(thumb: _Bytes, inner: tuple[int, ...], transform: _Doubles) -> float:
     return float((np.abs(colours[0] - colours[1]).max(axis=1)[seen] > 16.0).mean())
 
 
-def _overlaid_side(blocks: _Blocks) -> int:
+def _overlaid_side(frame: _Frame, blocks: _Blocks) -> int:
     """Return +1 if a carries the overlay, -1 if b does, 0 if neither is plain.
 
     A bar or a logo is drawn: it has fewer tones and harder edges than what it hides. Letters strewn
     over the picture add contrast to each block that they touch.
     """
-    rows, columns = blocks.differ.shape
-    mask = np.zeros((rows + 1, columns + 1), np.bool_)
-    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        mask[dy : dy + rows, dx : dx + columns] |= blocks.differ
-    pixels = np.repeat(np.repeat(mask, _CELL, axis=0), _CELL, axis=1)
-    greys = [grey[: pixels.shape[0], : pixels.shape[1]] for grey in (blocks.grey_a, blocks.grey_b)]
-    largest, _ = _largest(blocks)
-    share = np.count_nonzero(blocks.differ) / np.count_nonzero(blocks.inside)
-    if largest < 0.4 * share:
-        _, _, _, deviation_a, deviation_b = _correlation(blocks.grey_a, blocks.grey_b)
-        measures = [float(d[blocks.differ].mean()) / 128.0 for d in (deviation_a, deviation_b)]
+    cells = _cells(blocks.differ)
+    size = blocks.grey_a.shape[0] // len(cells)
+    mask = np.repeat(np.repeat(cells, size, axis=0), size, axis=1)
+    largest, _ = _largest(blocks, blocks.differ)
+    strewn = largest < 0.75 * np.count_nonzero(blocks.differ) / np.count_nonzero(blocks.inside)
+    if strewn:  # strokes are as thin as a pixel
+        stats = _statistics(*_greys(frame, 1), _CELL)
+        deviations = stats.deviation_a, stats.deviation_b
+        measures = [float(each[blocks.differ].mean()) / 128.0 for each in deviations]
     else:
         measures = []
-        for grey in greys:
-            part = grey[pixels]
+        for grey in (blocks.grey_a, blocks.grey_b):
+            part = grey[mask]
             counts = np.convolve(np.bincount(part, minlength=256), np.ones(9), "same")
             measures.append(float(counts.max()) / part.size + float(part.std()) / 128.0)
     difference = measures[0] - measures[1]
     if abs(difference) < 0.02:
         return 0
     return 1 if difference > 0 else -1
+
+
+def _cells(mask: _Mask) -> _Mask:
+    """Return the cells of blocks: bool [rows + 1, columns + 1]."""
+    rows, columns = mask.shape
+    cells = np.zeros((rows + 1, columns + 1), np.bool_)
+    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        cells[dy : dy + rows, dx : dx + columns] |= mask
+    return cells

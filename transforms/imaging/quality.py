@@ -2,14 +2,14 @@
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy import fft
 
-__all__ = ["ImageFacts", "Quality", "measure", "resolved_share"]
+__all__ = ["ImageFacts", "Quality", "measure", "measure_batch", "resolved_share"]
 
 _Grey = npt.NDArray[np.uint8]
 
@@ -26,7 +26,8 @@ _RESOLVED: Final = 0.9
 # original (within a quarter octave) or below it, and every blurred copy far below.
 _EDGE_POWER: Final = 4.0
 _FLAT_LEVELS: Final = 4.0  # grey levels about the mean within which a window has no spectrum
-_SECOND_DIFFERENCE: Final = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+# The histogram of a response that is zero all over.
+_NO_RESPONSE: Final[npt.NDArray[np.float32]] = np.eye(1, 256, dtype=np.float32)[0]
 
 
 class ImageFacts(Protocol):
@@ -53,27 +54,52 @@ class Quality(NamedTuple):
 
 
 def measure(pixels: npt.NDArray[np.uint8], info: ImageFacts) -> Quality:
-    """Measure an image from its reduced pixels.
+    """Measure an image from its reduced pixels; see ``measure_batch``.
+
+    Args:
+        pixels: uint8 [h, w, 3] RGB or [h, w] grey, reduced or not, h and w at least 1.
+        info: facts of the full image.
+    """
+    return measure_batch([_grey(pixels)], [info])[0]
+
+
+def measure_batch(greys: Sequence[_Grey], infos: Sequence[ImageFacts]) -> list[Quality]:
+    """Measure images from their reduced grey levels, each as if it were alone.
 
     What a reduced decode does not show is taken for resolved: blur of less than a reduced pixel
     and enlargements of an image that is still reduced after them are seen by ``resolved_share`` at
     the second read alone.
 
     Args:
-        pixels: uint8 [h, w, 3] RGB, reduced or not, h and w at least 1.
-        info: facts of the full image.
+        greys: uint8 [h, w] each, reduced or not, h and w at least 1.
+        infos: facts of the full images.
 
     Returns:
         The measures, all finite, rounded to 4 decimals but for ``effective_pixels`` (to 1).
     """
-    grey = _grey(pixels)
-    counts = cv2.calcHist([grey], [0], None, [256], [0.0, 256.0]).ravel().astype(np.float64)
-    below = np.cumsum(counts) / grey.size
-    contrast = float(np.searchsorted(below, 0.95) - np.searchsorted(below, 0.05)) / 255.0
-    brightness = float(counts @ np.arange(256.0)) / grey.size / 255.0
-    effective = info.width * info.height * _resolved_share(grey, _QUICK_WINDOW_SIDE)
-    noise = min(1.0, _noise(grey) / 25.0)
-    sharpness = _sharpness(grey)
+    counts = np.stack([_histogram(grey) for grey in greys]).astype(np.float64)
+    sizes = np.array([grey.size for grey in greys], np.float64)
+    below = np.cumsum(counts, axis=1) / sizes[:, None]
+    # Grey levels by which 5 and 95 % of the pixels are passed.
+    contrast = ((below < 0.95).sum(axis=1) - (below < 0.05).sum(axis=1)) / 255.0
+    brightness = counts @ np.arange(256.0) / sizes / 255.0
+    noise = np.minimum(1.0, _noise(greys) / 25.0)
+    shares = _resolved_shares(greys, _QUICK_WINDOW_SIDE)
+    return [
+        _quality(info.width * info.height * share, _sharpness(grey), *values)
+        for grey, info, share, values in zip(
+            greys,
+            infos,
+            shares,
+            zip(contrast.tolist(), brightness.tolist(), noise.tolist(), strict=True),
+            strict=True,
+        )
+    ]
+
+
+def _quality(
+    effective: float, sharpness: float, contrast: float, brightness: float, noise: float
+) -> Quality:
     # Weights of a summary for people; no decision rests on them.
     score = (
         0.4 * min(1.0, math.log2(1.0 + effective) / 24.0)
@@ -104,47 +130,95 @@ def resolved_share(pixels: npt.NDArray[np.uint8]) -> float:
     Returns:
         In 0..1; 1 for images too small or too flat to tell.
     """
-    return _resolved_share(_grey(pixels), _WINDOW_SIDE)
+    return _resolved_shares([_grey(pixels)], _WINDOW_SIDE)[0]
 
 
-def _resolved_share(grey: _Grey, window: int) -> float:
-    # Multiples of 16 are quick to transform.
-    height, width = (min(side, window) // 16 * 16 for side in grey.shape)
-    if not height or not width:
-        return 1.0
+def _resolved_shares(greys: Sequence[_Grey], window: int) -> list[float]:
+    """Return the resolved share of each image, windows of one size transformed together."""
+    shares = [1.0] * len(greys)
+    parts: dict[tuple[int, int], list[int]] = {}
+    for index, grey in enumerate(greys):
+        # Multiples of 16 are quick to transform.
+        height, width = (min(side, window) // 16 * 16 for side in grey.shape)
+        if height and width:
+            parts.setdefault((height, width), []).append(index)
+    for (height, width), indices in parts.items():
+        part = np.stack([_middle(greys[index], height, width) for index in indices])
+        for index, share in zip(indices, _window_shares(part), strict=True):
+            shares[index] = share
+    return shares
+
+
+def _middle(grey: _Grey, height: int, width: int) -> _Grey:
     top, left = (grey.shape[0] - height) // 2, (grey.shape[1] - width) // 2
-    part = grey[top : top + height, left : left + width].astype(np.float32)
-    part -= np.float32(part.mean(dtype=np.float64))
-    if float(np.abs(part).max()) < _FLAT_LEVELS:
-        return 1.0
-    taper, ring, weight = _spectrum_tables(height, width)
+    return grey[top : top + height, left : left + width]
+
+
+def _window_shares(windows: _Grey) -> list[float]:
+    """Return the resolved share of each window of uint8 [n, h, w]."""
+    height, width = windows.shape[1:]
+    part = windows.astype(np.float32)
+    part -= windows.mean(axis=(1, 2), dtype=np.float64, keepdims=True).astype(np.float32)
+    flat = np.abs(part).max(axis=(1, 2)) < _FLAT_LEVELS
+    taper, ring, share, weight = _spectrum_tables(height, width)
     part *= taper
-    found = fft.rfft2(part)
-    power = np.square(found.real) + np.square(found.imag)
-    energy = np.bincount(ring, power.ravel(), _RINGS + 1)[:_RINGS] * weight
-    below = np.cumsum(energy)
-    if not below[-1] > 0.0:
-        return 1.0
-    edge = float(np.interp(_ENERGY * below[-1], below, (np.arange(_RINGS) + 1.0) / _RINGS))
-    return float(min(1.0, edge / _RESOLVED) ** _EDGE_POWER)
+    power = np.square(np.stack([cv2.dft(one) for one in part])) * share
+    energy = np.stack([np.bincount(ring, one.ravel(), _RINGS + 1) for one in power])[:, :_RINGS]
+    below = np.cumsum(energy * weight, axis=1)
+    ends = (np.arange(_RINGS) + 1.0) / _RINGS
+    shares = []
+    for sums, is_flat in zip(below, flat.tolist(), strict=True):
+        if is_flat or not sums[-1] > 0.0:
+            shares.append(1.0)
+            continue
+        edge = float(np.interp(_ENERGY * sums[-1], sums, ends))
+        shares.append(float(min(1.0, edge / _RESOLVED) ** _EDGE_POWER))
+    return shares
 
 
 @functools.lru_cache(maxsize=64)
 def _spectrum_tables(
     height: int, width: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Return the window of a size, the ring of each frequency, and the weights of the rings."""
+) -> tuple[
+    npt.NDArray[np.float32],
+    npt.NDArray[np.intp],
+    npt.NDArray[np.float32],
+    npt.NDArray[np.float64],
+]:
+    """Return what a window of a size is measured with; both sides are even.
+
+    OpenCV packs the half of a real image's spectrum that tells the rest into as many numbers as
+    there are pixels ("CCS"): along a row real and imaginary parts of columns 1 to w/2 - 1 in turn,
+    before them column 0 and behind them column w/2, which are packed so from top to bottom.
+
+    Returns:
+        The taper, float32 [h, w]; the ring of each packed number, [h * w]; how often
+        it counts in the half, float32 [h, w]; the weights of the rings.
+    """
     # Hann's window without its zeros at the ends.
     rows, columns = np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1]
     taper = np.outer(rows, columns).astype(np.float32)
-    down, across = fft.fftfreq(height) * 2.0, fft.rfftfreq(width) * 2.0
-    frequency = np.sqrt(down[:, None] ** 2 + across[None, :] ** 2)
-    ring = np.minimum((frequency * _RINGS).astype(np.intp), _RINGS).ravel()
-    count = np.bincount(ring, minlength=_RINGS + 1)[:_RINGS]
+    down = np.minimum(np.arange(height), height - np.arange(height))[:, None]
+    across = (np.arange(width)[None, :] + 1) // 2
+    edge = np.isin(across, (0, width // 2))
+    packed_down = np.where(edge, (np.arange(height)[:, None] + 1) // 2, down)
+    share = np.where(edge & ~np.isin(packed_down, (0, height // 2)), 2.0, 1.0).astype(np.float32)
+    ring = _rings(packed_down * (1.0 / height), across * (1.0 / width))
+    halves = np.arange(width // 2 + 1)[None, :]
+    half = _rings(down * (1.0 / height), halves * (1.0 / width))
+    count = np.bincount(half, minlength=_RINGS + 1)[:_RINGS]
     # Mean power of a ring, times frequency squared for the gradient, times the ring's length.
     weight = ((np.arange(_RINGS) + 0.5) / _RINGS) ** 3 / np.maximum(count, 1)
     weight[:2] = 0.0  # the ground and slow shading
-    return taper, ring, weight
+    return taper, ring, share, weight
+
+
+def _rings(
+    down: npt.NDArray[np.floating], across: npt.NDArray[np.floating]
+) -> npt.NDArray[np.intp]:
+    """Return the ring of each frequency, in cycles a pixel; ``_RINGS`` beyond Nyquist's."""
+    frequency = np.sqrt((2.0 * down) ** 2 + (2.0 * across) ** 2)
+    return np.minimum((frequency * _RINGS).astype(np.intp), _RINGS).ravel()
 
 
 def _grey(pixels: npt.NDArray[np.uint8]) -> _Grey:
@@ -164,19 +238,31 @@ def _sharpness(grey: _Grey) -> float:
     return float(level / (level + 16.0))
 
 
-def _noise(grey: _Grey) -> float:
-    """Return the deviation of noise, grey levels.
+def _noise(greys: Sequence[_Grey]) -> npt.NDArray[np.float64]:
+    """Return the deviation of each image's noise, grey levels.
 
     The median of the response to a second difference along both axes leaves edges out (after
     J. Immerkaer, "Fast noise variance estimation", CVIU 64(2), 1996).
     """
-    if min(grey.shape) < 3:
-        return 0.0
-    response = cv2.convertScaleAbs(cv2.filter2D(grey, cv2.CV_16S, _SECOND_DIFFERENCE))
-    counts = np.cumsum(cv2.calcHist([response], [0], None, [256], [0.0, 256.0]).ravel())
-    half = 0.5 * float(counts[-1])
+    counts = np.stack([_response_histogram(grey) for grey in greys]).astype(np.float64)
+    below = np.cumsum(counts, axis=1)
+    half = 0.5 * below[:, -1]
     # Between whole numbers, so that a median of small integers does not jump.
-    at = int(np.searchsorted(counts, half))
-    before = float(counts[at - 1]) if at else 0.0
-    median = at - 0.5 + (half - before) / max(float(counts[at]) - before, 1.0)
-    return max(0.0, median) / (0.6745 * 6.0)
+    at = (below < half[:, None]).sum(axis=1)
+    rows = np.arange(len(greys))
+    before = np.where(at > 0, below[rows, at - 1], 0.0)
+    median = at - 0.5 + (half - before) / np.maximum(below[rows, at] - before, 1.0)
+    return np.asarray(np.maximum(0.0, median) / (0.6745 * 6.0), np.float64)
+
+
+def _response_histogram(grey: _Grey) -> npt.NDArray[np.float32]:
+    if min(grey.shape) < 3:
+        return _NO_RESPONSE
+    response = cv2.Sobel(grey, cv2.CV_16S, 2, 2)  # [1, -2, 1] along both axes
+    return _histogram(cv2.convertScaleAbs(response))
+
+
+def _histogram(grey: cv2.typing.MatLike) -> npt.NDArray[np.float32]:
+    counts = cv2.calcHist([grey], [0], None, [256], [0.0, 256.0])
+    flat: npt.NDArray[np.float32] = np.asarray(counts, np.float32).ravel()
+    return flat

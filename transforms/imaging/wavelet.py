@@ -48,24 +48,8 @@ _DETAILS: Final = 240
 _STABLE_GREY_LEVELS: Final = 1.0
 # Two halves of 32 pixels at level 3 and of 128 at level 4: their means differ by detail / pixels.
 _STABLE_LIMITS: Final = _STABLE_GREY_LEVELS * np.repeat([32.0, 128.0], [192, 48]).astype(np.float32)
-# Which of the six bands a detail belongs to: float32 [240, 6].
-_BANDS: Final = np.repeat(np.eye(6), [64, 64, 64, 16, 16, 16], axis=0).astype(np.float32)
-
-
-def _haar_matrix() -> npt.NDArray[np.float32]:
-    """Return the 256 coefficients' weights over the 16x16 sums: float32 [256, 256], 0 and +/- 1."""
-    rows = []
-    for side in (8, 4):
-        half = 8 // side
-        low = np.kron(np.eye(side), np.ones(2 * half))
-        high = np.kron(np.eye(side), np.repeat([1.0, -1.0], half))
-        rows += [np.kron(high, low), np.kron(low, high), np.kron(high, high)]
-    rows.append(np.kron(low, low))
-    return np.ascontiguousarray(np.concatenate(rows), np.float32)
-
-
-_HAAR: Final = _haar_matrix()
-_POOL: Final = np.kron(np.eye(16), np.ones(4)).astype(np.float32)  # sums of four pixels: [16, 64]
+# Where each of the six bands of details begins.
+_BANDS: Final = (0, 64, 128, 192, 208, 224)
 
 
 def _coefficients(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -78,9 +62,24 @@ def _coefficients(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         float32 [n, 256]: details of level 3 and 4, then the approximation of level 4, as sums and
         differences of pixels. They stay below 2**20, so that float32 holds them exactly.
     """
-    # The sums of 4x4 pixels are the approximation of level 2, all that levels 3 and 4 need.
-    sums = _POOL @ thumbnails.astype(np.float32) @ _POOL.T
-    return np.asarray(sums.reshape(len(thumbnails), KEY_BITS) @ _HAAR.T, np.float32)
+    # Sums of 4x4 pixels, which 16 bits hold, are the approximation of level 2. Additions of whole
+    # slices are cheaper than matrices here, and BLAS would start threads for a batch.
+    wide = thumbnails.astype(np.uint16)
+    rows = wide[:, 0::4] + wide[:, 1::4] + wide[:, 2::4] + wide[:, 3::4]
+    sums = rows[..., 0::4] + rows[..., 1::4] + rows[..., 2::4] + rows[..., 3::4]
+    bands = []
+    level = sums.astype(np.int32)
+    for _ in range(2):
+        top, bottom = level[:, 0::2], level[:, 1::2]
+        low, high = top + bottom, top - bottom
+        bands += [
+            high[..., 0::2] + high[..., 1::2],
+            low[..., 0::2] - low[..., 1::2],
+            high[..., 0::2] - high[..., 1::2],
+        ]
+        level = low[..., 0::2] + low[..., 1::2]
+    flat = [band.reshape(len(thumbnails), -1) for band in (*bands, level)]
+    return np.concatenate(flat, axis=1).astype(np.float32)
 
 
 def _orientation_table() -> npt.NDArray[np.intp]:
@@ -110,7 +109,7 @@ def _orientation_table() -> npt.NDArray[np.intp]:
     return table
 
 
-_TABLE: Final = _orientation_table()
+ORIENTATION_TABLE: Final = _orientation_table()
 
 
 def grey_thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -139,8 +138,8 @@ def _texture(details: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     Returns:
         float64 [n] in 0..1.
     """
-    positive = (details >= _STABLE_LIMITS) @ _BANDS
-    negative = (details <= -_STABLE_LIMITS) @ _BANDS
+    positive = np.add.reduceat(details >= _STABLE_LIMITS, _BANDS, axis=1, dtype=np.float32)
+    negative = np.add.reduceat(details <= -_STABLE_LIMITS, _BANDS, axis=1, dtype=np.float32)
     stable = np.maximum(positive + negative, 1.0)
     p, q = positive / stable, negative / stable
     entropy = -p * np.log2(np.maximum(p, 1e-12)) - q * np.log2(np.maximum(q, 1e-12))
@@ -169,7 +168,7 @@ def wavelet_keys_batch(
     approximation = coefficients[:, _DETAILS:]
     ordered = np.sort(approximation, axis=1)
     signs[:, _DETAILS:KEY_BITS] = 2 * approximation > (ordered[:, 7] + ordered[:, 8])[:, None]
-    keys = np.packbits(signs[:, _TABLE], axis=-1)
+    keys = np.packbits(signs[:, ORIENTATION_TABLE], axis=-1)
     return keys, np.round(_texture(details), 4)
 
 

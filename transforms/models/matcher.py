@@ -1,17 +1,16 @@
 """The local matcher (points, robust fit, aligned comparison) as a ModelHandler."""
 
+import functools
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import cv2
-import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
-from numpy.typing import NDArray
 
 from transforms.color import ALIGNED_BITS
 from transforms.features import decode_thumbnail
-from transforms.imaging.local import LocalEvidence, LocalFeatures, LocalSettings, verify
+from transforms.imaging.local import LocalEvidence, LocalFeatures, LocalSettings, Picture, verify
 from transforms.records import LocalPair, MemberRecord
 from transforms.telemetry import Timed
 
@@ -23,7 +22,7 @@ class MatchPair:
         """Take the settings, and how many decoded members to hold at once."""
         self.settings = settings
         self.held = held
-        self._decoded: OrderedDict[bytes, tuple[NDArray[np.uint8], LocalFeatures]] = OrderedDict()
+        self._pictures: OrderedDict[bytes, Picture] = OrderedDict()
 
     def __call__(self, pair: LocalPair) -> LocalEvidence | cv2.error:
         """Return the evidence of one pair, or the error with which OpenCV refused it."""
@@ -33,26 +32,25 @@ class MatchPair:
             return error
 
     def _verify(self, pair: LocalPair) -> LocalEvidence:
-        thumbnail_a, features_a = self._decode(pair.record_a)
-        thumbnail_b, features_b = self._decode(pair.record_b)
         # Beyond this distance the best of the eight orientations is a matter of chance.
         aligned = pair.edge.wavelet_distance <= ALIGNED_BITS
         return verify(
-            thumbnail_a,
-            features_a,
-            thumbnail_b,
-            features_b,
+            self._picture(pair.record_a),
+            self._picture(pair.record_b),
             settings=self.settings,
             orientation_hint=pair.edge.orientation if aligned else None,
+            # The words have seen in which sense the two match.
+            mirrored=pair.edge.votes < 0 if pair.edge.votes else None,
         )
 
-    def _decode(self, record: MemberRecord) -> tuple[NDArray[np.uint8], LocalFeatures]:
-        found = self._decoded.pop(record.content, None)
+    def _picture(self, record: MemberRecord) -> Picture:
+        found = self._pictures.pop(record.content, None)
         if found is None:
-            found = decode_thumbnail(record.thumbnail), LocalFeatures.unpack(record.points)
-            while len(self._decoded) >= self.held:
-                self._decoded.popitem(last=False)
-        self._decoded[record.content] = found
+            decode = functools.partial(decode_thumbnail, record.thumbnail)
+            found = Picture(decode, LocalFeatures.unpack(record.points))
+            while len(self._pictures) >= self.held:
+                self._pictures.popitem(last=False)
+        self._pictures[record.content] = found
         return found
 
 

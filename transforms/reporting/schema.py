@@ -1,6 +1,6 @@
 """The fixed Parquet schemas of the report, and rows as Arrow tables."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -62,7 +62,9 @@ EDGES = pa.schema(
         ("generators", _TEXT),
         ("wavelet_distance", pa.int16()),
         ("orientation", pa.int8()),
+        ("word_votes", pa.int16()),
         ("color_similarity", _SCORE),
+        ("layout_similarity", _SCORE),
         ("global_similarity", _SCORE),
         ("local_inliers", _COUNT),
         ("local_overlap", _SCORE),
@@ -111,3 +113,15 @@ def to_arrow(table: Table, rows: Sequence[Any]) -> pa.Table:
         pa.array(column, field.type) for column, field in zip(columns, table.schema, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=table.schema)
+
+
+def pack_rows(table: Table, rows: Sequence[Any]) -> bytes:
+    """Turn rows into one Arrow record batch, as bytes without the schema; see ``to_arrow``."""
+    batch = to_arrow(table, rows).combine_chunks().to_batches()[0]
+    return bytes(batch.serialize())
+
+
+def unpack_rows(table: Table, packed: Iterable[bytes]) -> pa.Table:
+    """Turn what ``pack_rows`` made into one Arrow table."""
+    batches = [pa.ipc.read_record_batch(pa.py_buffer(part), table.schema) for part in packed]
+    return pa.Table.from_batches(batches, table.schema)

@@ -9,6 +9,11 @@ import pyarrow.compute as pc
 
 from transforms.records import Cap, StageStats
 
+#: The stages that propose pairs under their own name.
+GENERATORS = ("wavelet", "words")
+
+# Begin the counts of edges by what proposed them.
+_COMPARED, _VERIFIED = "compared by ", "verified by "
 _BINS = 20  # of the quality scores, equal widths over 0..1
 
 
@@ -46,7 +51,11 @@ def tally(name: str, table: pa.Table) -> Tally:
             counts={"groups": len(table), "members": members, "reclaimable": reclaimable}
         )
     if name == "edges":
-        return EMPTY._replace(counts={"edges": len(table)})
+        named = zip(table["generators"].to_pylist(), table["verdict"].to_pylist(), strict=True)
+        found = Counter(
+            f"{_COMPARED if verdict != 'accept' else _VERIFIED}{names}" for names, verdict in named
+        )
+        return EMPTY._replace(counts={"edges": len(table), **found})
     bins = [0] * _BINS
     for score in table["quality_score"].drop_null().to_pylist():
         bins[min(max(int(score * _BINS), 0), _BINS - 1)] += 1
@@ -161,13 +170,52 @@ def summarise(
         },
         # Features of stages 3 and 4: made for so many contents, and not needed for the rest.
         "features": {"computed": computed, "freed": readable - computed},
+        "generators": _generators(gathered),
         "quality_scores": _quality(gathered.tally.quality),
-        "caps": [cap._asdict() for cap in sorted(gathered.caps)],
+        "caps": [cap._asdict() for cap in add_up(gathered.caps)],
         "images_per_second": round(counts["listed"] / wall, 2) if wall else 0.0,
         "speed_up": round(cpu / wall, 3) if wall else 0.0,
         "options": dict(options),
         "versions": dict(versions),
     }
+
+
+def _generators(gathered: Gathered) -> list[dict[str, Any]]:
+    """Return for each generator the pairs proposed, verified, and found by it alone."""
+    verified: Counter[str] = Counter()
+    alone: Counter[str] = Counter()
+    compared: Counter[str] = Counter()
+    for key, number in gathered.tally.counts.items():
+        accepted = key.startswith(_VERIFIED)
+        if not accepted and not key.startswith(_COMPARED):
+            continue
+        names = key.removeprefix(_VERIFIED).removeprefix(_COMPARED).split("+")
+        for name in names:
+            compared[name] += number
+            verified[name] += number * accepted
+            alone[name] += number * (accepted and len(names) == 1)
+    searched = {n: gathered.stats[n] for n in GENERATORS if n in gathered.stats}
+    return [
+        {
+            "name": name,
+            # What the walk asks for of its own is proposed when it is compared.
+            "proposed": sum(p.items_out for p in searched[name])
+            if name in searched
+            else compared[name],
+            "compared": compared[name],
+            "verified": verified[name],
+            "found_alone": alone[name],
+        }
+        for name in sorted({*searched, *compared})
+    ]
+
+
+def add_up(caps: Iterable[Cap]) -> list[Cap]:
+    """Add up how often each bound was applied, as bundles counted it; sorted."""
+    applied: Counter[Cap] = Counter()
+    for cap in caps:
+        applied[cap._replace(applied=0)] += cap.applied
+    return sorted(cap._replace(applied=count) for cap, count in applied.items())
 
 
 def _quality(bins: list[int]) -> dict[str, Any]:

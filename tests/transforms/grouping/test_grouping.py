@@ -1,53 +1,12 @@
-"""Hamming search, components, units, ranks and relations."""
+"""Units, ranks and relations."""
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.grouping.components import label_components
-from transforms.grouping.hamming import pairs_within
 from transforms.grouping.rank import RankFacts, deciding_rule, encode_rank
 from transforms.grouping.relations import RELATIONS, whole_image_relation
 from transforms.grouping.units import split_pairs
-
-
-def _keys(count, seed):
-    return np.random.default_rng(seed).integers(0, 256, (count, 8, 32), dtype=np.uint8)
-
-
-def _brute(left, right, radius, same):
-    found = set()
-    for i in range(len(left)):
-        for j in range(i + 1 if same else 0, len(right)):
-            bits = [int(np.unpackbits(left[i, o] ^ right[j]).sum()) for o in range(8)]
-            if min(bits) <= radius:
-                found.add((i, j, min(bits), bits.index(min(bits)) + 1))
-    return found
-
-
-@pytest.mark.parametrize("radius", [0, 60, 110, 256])
-@pytest.mark.parametrize("same", [True, False])
-def test_pairs_within_equals_brute_force(radius, same):
-    left = _keys(70, 1)
-    left[5] = left[3]
-    right = left[:, 0] if same else _keys(40, 2)[:, 0]
-    found = {
-        (int(i), int(j), int(d), int(o))
-        for rows, columns, bits, turns in pairs_within(left, right, radius, same=same)
-        for i, j, d, o in zip(rows, columns, bits, turns, strict=True)
-    }
-    assert found == _brute(left, right, radius, same)
-
-
-def test_components_carry_their_least_id():
-    def ids(*names):
-        return np.array([name.ljust(4).encode() for name in names], "V4")
-
-    found, labels = label_components(ids("b", "d", "x"), ids("c", "b", "y"))
-    names = [name.tobytes().decode().strip() for name in found]
-    assert names == ["b", "c", "d", "x", "y"]
-    assert [names[label] for label in labels] == ["b", "b", "b", "x", "x"]
 
 
 @given(

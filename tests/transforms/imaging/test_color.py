@@ -16,10 +16,8 @@ from transforms.imaging.orientation import ORIENTATIONS, apply, inverse_orientat
 
 
 def _compare(a: np.ndarray, b: np.ndarray, orientation: int = 1) -> tuple[float, int]:
-    similarity, hint = compare(
-        color_descriptor(a)[None], color_descriptor(b)[None], np.array([orientation])
-    )
-    return float(similarity[0]), int(hint[0])
+    found = compare(color_descriptor(a)[None], color_descriptor(b)[None], np.array([orientation]))
+    return float(found.similarity[0]), int(found.hint[0])
 
 
 def test_descriptor_is_compact_and_of_fixed_length() -> None:
@@ -58,6 +56,28 @@ def test_casts_grey_saturation_and_tone_are_forgiven(seed: int) -> None:
         assert similarity >= 0.7
         assert hint == HINT_RECOLOURED
     assert _compare(picture, pictures.jpeg(picture, 70))[1] == HINT_SAME_COLOURS
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sepia_is_forgiven_and_no_other_tone(seed: int) -> None:
+    picture = pictures.photograph(seed)
+    grey = pictures.grey(picture).astype(np.float64)
+    # W3C, Filter Effects 1, 8.3: each channel is a multiple of a mean near luma.
+    sepia = np.clip(grey * (1.351, 1.203, 0.937), 0, 220).astype(np.uint8)
+    assert _compare(picture, sepia)[0] >= 0.85
+    assert _compare(sepia, picture) == _compare(picture, sepia)
+    assert _compare(picture, sepia)[1] == HINT_RECOLOURED
+    blue = np.clip(grey * (0.5, 0.8, 1.5), 0, 255).astype(np.uint8)
+    assert _compare(picture, blue)[0] < 0.85
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_clipped_tones_leave_the_chroma(seed: int) -> None:
+    picture = pictures.photograph(seed)
+    bright = pictures.gained(picture, (1.6, 1.6, 1.6))
+    found = compare(color_descriptor(picture)[None], color_descriptor(bright)[None], np.array([1]))
+    assert found.chroma[0] >= 0.85
+    assert found.similarity[0] <= found.chroma[0]
 
 
 @pytest.mark.parametrize("degrees", [90, 120, 180])
@@ -103,8 +123,9 @@ def test_exchanging_the_pictures_changes_nothing() -> None:
     ones = np.ones(12, np.int8)
     for a, b in ((descriptors, copies), (descriptors, descriptors[::-1])):
         forth, back = compare(a, b, ones), compare(b, a, ones)
-        np.testing.assert_allclose(forth[0], back[0], atol=2e-4)
-        np.testing.assert_array_equal(forth[1], back[1])
+        np.testing.assert_allclose(forth.similarity, back.similarity, atol=2e-4)
+        np.testing.assert_allclose(forth.chroma, back.chroma, atol=2e-4)
+        np.testing.assert_array_equal(forth.hint, back.hint)
 
 
 def test_pairs_are_compared_independently() -> None:
@@ -118,8 +139,7 @@ def test_pairs_are_compared_independently() -> None:
 
 def test_no_pairs_give_no_results() -> None:
     none = np.zeros((0, DESCRIPTOR_BYTES), np.uint8)
-    similarity, hint = compare(none, none, np.zeros(0, np.int8))
-    assert similarity.shape == hint.shape == (0,)
+    assert [field.shape for field in compare(none, none, np.zeros(0, np.int8))] == [(0,)] * 3
 
 
 def test_m4_distinct_flat_colours_are_not_alike() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.transforms.imaging import pictures
-from transforms.imaging.quality import measure, resolved_share
+from transforms.imaging.quality import measure, measure_batch, resolved_share
 
 
 class _Facts(NamedTuple):
@@ -86,3 +86,28 @@ def test_m4_m5_flat_and_tiny_pictures_have_finite_measures(
     assert quality.brightness == pytest.approx(value / 255, abs=1e-4)
     assert quality.effective_pixels == shape[0] * shape[1]
     assert 0.0 <= quality.score <= 1.0
+
+
+def test_a_batch_measures_each_image_as_if_it_were_alone() -> None:
+    rng = np.random.default_rng(4)
+    shapes = [(94, 125), (1, 1), (125, 94), (2, 300), (94, 125), (96, 96), (40, 17)]
+    greys = [rng.integers(0, 256, shape).astype(np.uint8) for shape in shapes]
+    greys += [np.full((94, 125), 90, np.uint8), _detailed(3)[..., 0]]
+    facts = [_Facts(grey.shape[1], grey.shape[0]) for grey in greys]
+    alone = [measure(grey, fact) for grey, fact in zip(greys, facts, strict=True)]
+    assert measure_batch(greys, facts) == alone
+    assert measure_batch(greys[::-1], facts[::-1]) == alone[::-1]
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (80, 96), (96, 80), (256, 240)])
+def test_the_resolved_share_is_that_of_the_whole_spectrum(height: int, width: int) -> None:
+    picture = np.random.default_rng(height).integers(0, 256, (height, width)).astype(np.uint8)
+    taper = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
+    power = np.abs(np.fft.rfft2((picture - picture.mean()) * taper)) ** 2
+    down, across = np.fft.fftfreq(height)[:, None] * 2, np.fft.rfftfreq(width)[None, :] * 2
+    ring = np.minimum((np.hypot(down, across) * 32).astype(int), 32).ravel()
+    mean = np.bincount(ring, power.ravel(), 33) / np.maximum(np.bincount(ring, minlength=33), 1)
+    energy = (mean[:32] * ((np.arange(32) + 0.5) / 32) ** 3)[2:]
+    below = np.concatenate([[0.0, 0.0], np.cumsum(energy)])
+    edge = np.interp(0.9 * below[-1], below, (np.arange(32) + 1) / 32)
+    assert resolved_share(picture) == pytest.approx(min(1.0, edge / 0.9) ** 4, rel=1e-4)

@@ -89,12 +89,12 @@ IMAGES = (
 GROUPS = (GroupRow(GROUP, 3, "file:///in/a.jpg", "area", 0.88, 2000, 0),)
 EDGES = (
     EdgeRow(
-        "file:///in/a.jpg", "file:///in/c.jpg", "wavelet", 12, 1, 0.95, 0.9, 40, 0.88, 0.8,
-        "resized", "accept", "local", True,
+        "file:///in/a.jpg", "file:///in/c.jpg", "wavelet", 12, 1, None, 0.95, 0.97, 0.9, 40,
+        0.88, 0.8, "resized", "accept", "local", True,
     ),
     EdgeRow(
-        "file:///in/a.jpg", "file:///in/d.jpg", "wavelet", 50, 1, 0.4, None, None, None, None,
-        "similar", "reject", "color", False,
+        "file:///in/a.jpg", "file:///in/d.jpg", "wavelet", 50, 1, None, 0.4, None, None, None,
+        None, None, "similar", "reject", "color", False,
     ),
 )  # fmt: skip
 
@@ -163,11 +163,14 @@ def tree(folder):
     }
 
 
-def summary_of(images=IMAGES, groups=GROUPS, edges=EDGES, *, listed=None):
+def summary_of(
+    images=IMAGES, groups=GROUPS, edges=EDGES, *, listed=None, stats=(STATS,), caps=(CAP,)
+):
     """Return the summary of rows."""
     total = EMPTY
     for name, rows in (("images", images), ("groups", groups), ("edges", edges)):
         total = total.plus(tally(name, to_arrow(TABLES[name], rows)))
     listed = len(images) if listed is None else listed
-    gathered = Gathered(listed, total, {"fingerprint": [STATS]}, [CAP])
+    by_stage = {one.stage: [one] for one in stats}
+    gathered = Gathered(listed, total, by_stage, caps)
     return summarise("run-1", gathered, {"profile": "fast"}, {"python": "3"})

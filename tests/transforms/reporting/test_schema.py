@@ -16,8 +16,10 @@ CONTRACT = {
     ),
     "groups": "group_id size best_uri keep_reason min_similarity reclaimable_bytes chain_cut",
     "edges": (
-        "uri_a uri_b generators wavelet_distance orientation color_similarity global_similarity "
-        "local_inliers local_overlap local_score relation verdict decided_by in_group"
+        "uri_a uri_b generators wavelet_distance orientation word_votes color_similarity "
+        "layout_similarity "
+        "global_similarity local_inliers local_overlap local_score relation verdict decided_by "
+        "in_group"
     ),
 }
 ROWS = {"images": (ImageRow, IMAGES), "groups": (GroupRow, GROUPS), "edges": (EdgeRow, EDGES)}

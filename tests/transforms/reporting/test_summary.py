@@ -3,6 +3,7 @@
 import pytest
 
 from tests.transforms.reporting.made import (
+    EDGES,
     GROUPS,
     IMAGES,
     STATS,
@@ -10,9 +11,9 @@ from tests.transforms.reporting.made import (
     image_row,
     summary_of,
 )
-from transforms.records import StageStats
+from transforms.records import Cap, StageStats
 from transforms.reporting.schema import TABLES, to_arrow
-from transforms.reporting.summary import stage_summary, tally
+from transforms.reporting.summary import add_up, stage_summary, tally
 
 
 def test_the_whole_summary():
@@ -30,6 +31,9 @@ def test_the_whole_summary():
         ],
         "bytes": {"listed": 5000, "read_first": 900, "read_second": 0, "reclaimable": 2000},
         "features": {"computed": 0, "freed": 4},
+        "generators": [
+            {"name": "wavelet", "proposed": 2, "compared": 2, "verified": 1, "found_alone": 1}
+        ],
         "quality_scores": {"bin_width": 0.05, "counts": [0] * 12 + [4] + [0] * 7, "images": 4},
         "caps": [
             {
@@ -67,6 +71,28 @@ def test_quality_scores_are_counted_in_bins():
     assert bins == [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2]
 
 
+def test_each_generator_is_counted():
+    edges = [
+        EDGES[0]._replace(uri_a=str(number), generators=generators, verdict=verdict)
+        for number, (generators, verdict) in enumerate(
+            [("words", "accept"), ("wavelet+words", "accept"), ("star", "review"),
+             ("star", "accept"), ("words", "reject")]
+        )
+    ]  # fmt: skip
+    stats = [STATS, STATS._replace(stage="words", items_out=9)]
+    assert summary_of(edges=edges, stats=stats)["generators"] == [
+        {"name": "star", "proposed": 2, "compared": 2, "verified": 1, "found_alone": 1},
+        {"name": "wavelet", "proposed": 1, "compared": 1, "verified": 1, "found_alone": 0},
+        {"name": "words", "proposed": 9, "compared": 3, "verified": 2, "found_alone": 1},
+    ]
+
+
+def test_caps_of_several_workers_are_added_up():
+    cap = Cap("words", "document_frequency", 64, 2, "few")
+    caps = [cap, cap._replace(applied=3), cap._replace(name="other")]
+    assert [c["applied"] for c in summary_of(caps=caps)["caps"]] == [5, 2]
+
+
 def test_r7_nothing_listed_gives_zeros():
     summary = summary_of([], [], [])
     assert set(summary["counts"].values()) == {0}
@@ -87,3 +113,8 @@ def test_r7_nothing_listed_gives_zeros():
 def test_g1_counts_that_do_not_add_up_raise(rows, message):
     with pytest.raises(ValueError, match=message):
         summary_of(**rows)
+
+
+def test_bounds_that_bundles_counted_add_up():
+    caps = [Cap("b", "x", 3, 2, "n"), Cap("a", "x", 3, 1, "n"), Cap("b", "x", 3, 5, "n")]
+    assert add_up(caps) == [Cap("a", "x", 3, 1, "n"), Cap("b", "x", 3, 7, "n")]

@@ -1,0 +1,160 @@
+"""Matches of words, and the votes of those that agree."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transforms.grouping import words as module
+from transforms.grouping.words import (
+    MATCH,
+    MIRRORED,
+    POSTING,
+    count_votes,
+    match_words,
+    postings,
+    word_width,
+)
+from transforms.imaging.words import NO_MIRROR, ROW
+
+
+def _points(seed, n=12):
+    """Return the words of a made-up picture: ROW [n], of which none has a mirrored word."""
+    rng = np.random.default_rng(seed)
+    rows = np.zeros(n, ROW)
+    rows["word"] = rng.integers(0, 2**32, n, dtype=np.uint32)
+    rows["x"], rows["y"] = rng.integers(20, 200, n), rng.integers(20, 160, n)
+    rows["angle"] = rng.integers(0, 256, n)
+    rows["level"] = NO_MIRROR + 1
+    return rows
+
+
+def _moved(rows, turn=0.0, scale=1.0, levels=0):
+    """Return the same words where a similarity transform about (110, 90) takes them."""
+    out = rows.copy()
+    angle = turn / 256 * 2 * np.pi
+    x, y = rows["x"] - 110.0, rows["y"] - 90.0
+    out["x"] = np.clip(110 + scale * (np.cos(angle) * x - np.sin(angle) * y), 0, 255)
+    out["y"] = np.clip(90 + scale * (np.sin(angle) * x + np.cos(angle) * y), 0, 255)
+    out["angle"] = rows["angle"] + np.uint8(turn)
+    out["level"] = rows["level"].astype(np.int64) + levels
+    return out
+
+
+def _votes(*images, least=2):
+    words = [postings(rows, 24) for rows in images]
+    number = np.repeat(np.arange(len(words)), [len(w) for w in words])
+    matches = match_words(np.concatenate(words), number)
+    votes = count_votes(matches.first, matches.second, matches.places, least)
+    return list(zip(*(part.tolist() for part in votes), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("turn", "scale", "levels"), [(0, 1.0, 0), (20, 0.9, 0), (128, 1.0, 0), (0, 0.77, -1)]
+)
+def test_a_similarity_transform_agrees(turn, scale, levels):
+    rows = _points(1)
+    (pair,) = _votes(rows, _moved(rows, turn, scale, levels))
+    assert pair[:2] == (0, 1)
+    assert pair[2] >= 7
+
+
+def test_equal_words_at_other_places_do_not_agree():
+    rows, other = _points(1), _points(2)
+    other["word"] = rows["word"]
+    assert all(votes <= 3 for _, _, votes in _votes(rows, other))
+
+
+def test_equal_words_whose_own_angles_differ_do_not_agree():
+    rows = _points(1)
+    other = rows.copy()
+    other["angle"] += np.arange(12, dtype=np.uint8) * 21
+    assert _votes(rows, other, least=3) == []
+
+
+def test_one_match_is_no_vote():
+    rows = _points(1)
+    other = _points(2)
+    other["word"][0] = rows["word"][0]
+    assert _votes(rows, other) == []
+
+
+def _flipped(rows):
+    """Return the words as a mirror image of 240 pixels would have them, with the right senses."""
+    out = rows.copy()
+    out["x"], out["angle"] = 239 - rows["x"], 128 - rows["angle"]
+    return out
+
+
+def test_mirrored_words_vote_below_zero_in_either_order():
+    rows = _points(1)
+    with_mirror = rows.copy()
+    with_mirror["mirrored"] = np.arange(12) * 2**20 + 7
+    with_mirror["level"] -= NO_MIRROR
+    other = _flipped(rows)
+    other["word"] = with_mirror["mirrored"]
+    assert [(a, b) for a, b, votes in _votes(with_mirror, other) if votes <= -7] == [(0, 1)]
+    assert [(a, b) for a, b, votes in _votes(other, with_mirror) if votes <= -7] == [(0, 1)]
+
+
+def test_postings_hold_both_senses():
+    rows = _points(1, 3)
+    rows["mirrored"][1] = 0xABCDEF01
+    rows["level"][1] -= NO_MIRROR
+    found = postings(rows, 32)
+    assert found["word"].tolist() == [*rows["word"].tolist(), 0xABCDEF01]
+    assert found["level"].tolist() == [1, 1, 1, 1 + MIRRORED]
+    assert found["x"][3] == 255 - rows["x"][1]
+    assert postings(rows, 8)["word"].tolist() == [w >> 24 for w in found["word"].tolist()]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 6), max_size=8), max_size=6))
+def test_all_pairs_of_a_word_are_matched(images):
+    words = np.zeros(sum(map(len, images)), POSTING)
+    words["word"] = [w for image in images for w in image]
+    number = np.repeat(np.arange(len(images)), [len(image) for image in images])
+    expected = sorted(
+        (i, j)
+        for (i, a), (j, b) in itertools.combinations(enumerate(images), 2)
+        for one in a
+        for other in b
+        if one == other
+    )
+    found = match_words(words, number)
+    assert sorted(zip(found.first.tolist(), found.second.tolist(), strict=True)) == expected
+    assert found.cut == 0
+
+
+def test_h5_a_word_of_very_many_images_is_matched_with_the_first_alone(monkeypatch):
+    monkeypatch.setattr(module, "DF_CUT", 4)
+    words = np.zeros(100, POSTING)
+    found = match_words(words, np.arange(100)[::-1])
+    assert found.cut == 1
+    pairs = set(zip(found.first.tolist(), found.second.tolist(), strict=True))
+    assert pairs == {(0, n) for n in range(1, 100)} | {(1, n) for n in range(2, 100)}
+
+
+def test_votes_do_not_depend_on_the_order_of_matches():
+    rng = np.random.default_rng(5)
+    places = rng.integers(0, 256, (400, 8), np.uint8).view(MATCH).ravel()
+    places["a"]["level"] %= 5
+    places["b"]["level"] %= 5
+    first, second = rng.integers(0, 3, 400), rng.integers(3, 6, 400)
+    shuffled = rng.permutation(400)
+    one = count_votes(first, second, places)
+    other = count_votes(first[shuffled], second[shuffled], places[shuffled])
+    assert [part.tolist() for part in one] == [part.tolist() for part in other]
+
+
+def test_nothing_in_nothing_out():
+    matches = match_words(np.zeros(0, POSTING), np.zeros(0, np.int64))
+    votes = count_votes(matches.first, matches.second, matches.places)
+    assert len(votes.first) == 0
+
+
+@pytest.mark.parametrize(("images", "width"), [(1, 18), (5000, 21), (10**6, 28), (10**9, 32)])
+def test_words_grow_with_the_number_of_images(images, width):
+    assert word_width(images) == width

@@ -1,0 +1,218 @@
+"""Luma layouts: what a copy leaves, what a piece leaves, and what another picture leaves."""
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.transforms.imaging import pictures
+from transforms.imaging.layout import (
+    GRID_SIDE,
+    LAYOUT_BYTES,
+    LayoutComparison,
+    compare_layouts,
+    layout,
+)
+from transforms.imaging.orientation import ORIENTATIONS, apply, inverse_orientation
+
+SEEDS = range(6)
+
+
+def _compare(a: np.ndarray, b: np.ndarray, orientation: int = 1) -> LayoutComparison:
+    found = compare_layouts(layout(a)[None], layout(b)[None], np.array([orientation]))
+    return LayoutComparison(*(float(field[0]) for field in found))
+
+
+def _cropped(picture: np.ndarray, share: float) -> np.ndarray:
+    dy, dx = round(picture.shape[0] * share), round(picture.shape[1] * share)
+    return picture[dy : picture.shape[0] - dy, dx : picture.shape[1] - dx]
+
+
+def _framed(picture: np.ndarray, color: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
+    side = round(min(picture.shape[:2]) * 0.05)
+    return cv2.copyMakeBorder(picture, side, side, side, side, cv2.BORDER_CONSTANT, value=color)
+
+
+def test_layout_of_a_plain_colour_is_its_luma_and_all_ground() -> None:
+    found = layout(np.full((40, 60, 3), (255, 0, 0), np.uint8))
+    assert found.shape == (LAYOUT_BYTES,)
+    assert found.dtype == np.uint8
+    # ITU-R BT.601: red has luma 76.
+    np.testing.assert_array_equal(found, [76] * GRID_SIDE**2 + [255])
+
+
+def test_layout_takes_grey_pixels_too() -> None:
+    grey = cv2.cvtColor(pictures.photograph(0), cv2.COLOR_RGB2GRAY)
+    np.testing.assert_array_equal(layout(grey), layout(pictures.photograph(0)))
+
+
+def test_the_ground_counts_the_most_common_luma() -> None:
+    half = np.full((64, 64, 3), 250, np.uint8)
+    half[:, 32:] = np.arange(64, dtype=np.uint8).reshape(64, 1, 1)
+    # Of 64 dark rows, 9 levels hold 9.
+    assert layout(half)[-1] == round(255 * 0.5)
+    assert layout(pictures.photograph(0))[-1] < 0.3 * 255
+    assert layout(pictures.form(0))[-1] > 0.55 * 255
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_identical_pictures_leave_nothing(seed: int) -> None:
+    found = _compare(pictures.photograph(seed), pictures.photograph(seed))
+    assert found.correlation == pytest.approx(1.0, abs=1e-4)
+    assert (found.differing, found.worst, found.moved, found.zoom) == (0, 0, 0, 0)
+    assert found.telling > 0.75
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_copies_of_the_whole_leave_little(seed: int) -> None:
+    picture = pictures.photograph(seed)
+    noise = np.random.default_rng(seed).normal(0, 12, picture.shape)
+    copies = {
+        "jpeg": pictures.jpeg(picture, 20),
+        "half": pictures.resized(picture, 120, 90),
+        "stretched": pictures.resized(picture, 240, 150),
+        "dark": pictures.gained(picture, (0.7, 0.7, 0.7)),
+        "cast": pictures.gained(picture, (1.18, 1.0, 0.84)),
+        "gamma": (255.0 * (picture / 255.0) ** 1.5).astype(np.uint8),
+        "grey": pictures.grey(picture),
+        "blurred": cv2.GaussianBlur(picture, (0, 0), 1.5),
+        "noisy": np.clip(picture + noise, 0, 255).astype(np.uint8),
+    }
+    for name, copy in copies.items():
+        found = _compare(picture, copy)
+        assert found.worst <= 0.5, name
+        assert found.differing <= 0.01, name
+        assert found.correlation >= 0.95, name
+        assert found.moved <= 0.3, name
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_another_picture_differs_everywhere(seed: int) -> None:
+    found = _compare(pictures.photograph(seed), pictures.photograph(seed + 100))
+    assert found.differing > 0.6
+    assert found.correlation < 0.7
+    assert found.worst > 1.0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_caption_differs_in_a_piece(seed: int) -> None:
+    picture = pictures.photograph(seed)
+    found = _compare(picture, pictures.captioned(picture))
+    assert 0.05 < found.differing < 0.3
+    assert found.worst > 1.0
+    assert found.correlation > 0.6
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_mild_crop_is_fitted(seed: int, share: float) -> None:
+    picture = pictures.photograph(seed)
+    found = _compare(picture, _cropped(picture, share))
+    assert found.correlation > 0.8
+    assert found.differing < 0.35
+    assert found.zoom == pytest.approx(2 * share, abs=0.015)
+    assert found.framed == 0
+    assert _compare(_cropped(picture, share), picture).zoom == pytest.approx(-found.zoom, abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_thin_border_is_fitted_and_seen(seed: int) -> None:
+    picture = pictures.photograph(seed)
+    found = _compare(_framed(picture), picture)
+    assert found.differing < 0.35
+    assert found.zoom > 0.05
+    assert found.framed == 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_g_two_pictures_in_one_frame_differ(seed: int) -> None:
+    frames = []
+    for inner in (seed, seed + 50):
+        frame = np.full((240, 320, 3), (12, 30, 90), np.uint8)
+        frame[10:175, 80:310] = pictures.resized(pictures.photograph(inner), 230, 165)
+        frame[185:220] = (200, 20, 30)
+        cv2.putText(frame, "NEWS", (10, 212), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (255, 255, 255), 2)
+        frames.append(frame)
+    assert _compare(*frames).differing > 0.5
+
+
+def test_a_form_filled_in_anew_leaves_more_than_its_copy() -> None:
+    for seed in range(5):
+        form = pictures.form(seed)
+        assert _compare(form, pictures.form(seed + 10)).worst > 0.3
+        copy = pictures.jpeg(pictures.resized(form, 288, 201), 60)
+        found = _compare(form, copy)
+        assert found.worst <= 0.3
+        assert found.ground > 0.55
+
+
+def test_m4_flat_pictures_tell_nothing() -> None:
+    slope = np.repeat(np.linspace(60, 190, 120).astype(np.uint8), 3).reshape(1, 120, 3)
+    gradient = np.repeat(slope, 90, axis=0)
+    for picture in (np.full((90, 120, 3), 200, np.uint8), np.zeros((90, 120, 3), np.uint8)):
+        assert _compare(picture, pictures.jpeg(picture, 60)).telling == 0
+    assert _compare(gradient, pictures.jpeg(gradient, 60)).telling < 0.1
+
+
+def test_orientation_turns_the_first_picture() -> None:
+    picture = pictures.photograph(11)
+    for value in ORIENTATIONS:
+        turned = apply(picture, value)
+        for found in (
+            _compare(picture, turned, value),
+            _compare(turned, picture, inverse_orientation(value)),
+        ):
+            assert found.correlation > 0.99
+            assert found.worst < 0.3
+        if value != 1:
+            assert _compare(picture, turned, 1).differing > 0.5
+
+
+def _mixed_pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    left, right = [], []
+    for seed in range(7):
+        picture = pictures.photograph(seed)
+        for other in (
+            pictures.jpeg(picture, 40),
+            pictures.captioned(picture),
+            _cropped(picture, 0.04),
+            _framed(picture),
+            pictures.photograph(seed + 30),
+        ):
+            left.append(layout(picture))
+            right.append(layout(other))
+    turns = np.random.default_rng(0).integers(1, 9, len(left))
+    turns[::3] = 1
+    return np.stack(left), np.stack(right), turns
+
+
+def test_exchanging_the_pictures_negates_the_zoom_alone() -> None:
+    a, b, turns = _mixed_pairs()
+    back = np.array([inverse_orientation(int(turn)) for turn in turns])
+    forth_found, back_found = compare_layouts(a, b, turns), compare_layouts(b, a, back)
+    assert np.abs(forth_found.zoom).max() > 0.03
+    np.testing.assert_allclose(forth_found.zoom, -back_found.zoom, atol=2e-3)
+    for name in ("correlation", "telling", "differing", "ground", "framed"):
+        np.testing.assert_allclose(
+            getattr(forth_found, name), getattr(back_found, name), atol=5e-3, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("size", [1, 2, 9, 128, 131, 300])
+def test_pairs_are_compared_independently(size: int) -> None:
+    a, b, turns = _mixed_pairs()
+    rows = np.random.default_rng(size).integers(0, len(a), size)
+    together = np.stack(compare_layouts(a[rows], b[rows], turns[rows]))
+    np.testing.assert_array_equal(together, np.stack(compare_layouts(a, b, turns))[:, rows])
+
+
+def test_no_pairs_give_no_results() -> None:
+    none = np.zeros((0, LAYOUT_BYTES), np.uint8)
+    assert all(len(field) == 0 for field in compare_layouts(none, none, np.zeros(0, np.int8)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (3, 2)])
+def test_m5_tiny_and_thin_pictures_compare(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    for found in (_compare(noise, noise), _compare(noise, np.zeros_like(noise))):
+        assert np.isfinite(found).all()

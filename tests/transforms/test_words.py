@@ -1,0 +1,88 @@
+"""Word candidates through the pipeline."""
+
+import apache_beam as beam
+import cv2
+import numpy as np
+import pytest
+from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing.util import assert_that, equal_to
+
+from tests.transforms.samples import digest, make_content
+from transforms import words as module
+from transforms.grouping import words as grouping
+from transforms.imaging.words import word_rows
+from transforms.words import ProposeByWords, part_count
+
+
+def _picture(seed):
+    rng = np.random.default_rng(seed)
+    out = np.full((180, 240), 120, np.uint8)
+    for _ in range(120):
+        x, y, w, h = (int(v) for v in rng.integers(0, (240, 180, 40, 40)))
+        cv2.rectangle(out, (x, y), (x + w + 4, y + h + 4), int(rng.integers(0, 256)), -1)
+    return cv2.GaussianBlur(out, (3, 3), 0)
+
+
+def _contents():
+    """Three pictures, a crop of the first, a mirrored crop of the second, and one without words."""
+    one, two, three = (_picture(seed) for seed in (1, 2, 3))
+    pictures = {
+        "one": one,
+        "crop": one[20:170, 20:220],
+        "two": two,
+        "mirrored": two[10:170, 15:230][:, ::-1],
+        "three": three,
+        "flat": np.zeros((180, 240), np.uint8),
+    }
+    return [
+        make_content(name)._replace(words=word_rows(np.ascontiguousarray(pixels)).tobytes())
+        for name, pixels in pictures.items()
+    ]
+
+
+def _shape(candidate):
+    assert candidate.generators == "words"
+    assert candidate.wavelet_distance == -1
+    assert abs(candidate.votes) >= 4
+    return candidate.a, candidate.b, candidate.votes > 0
+
+
+def _pair(first, second, plain):
+    return (*sorted((digest(first), digest(second))), plain)
+
+
+@pytest.mark.parametrize("images", [8192, 2, 1])
+def test_g2_pairs_do_not_depend_on_the_parts(monkeypatch, images):
+    monkeypatch.setattr(module, "_PART_IMAGES", images)
+    with TestPipeline("FnApiRunner") as pipeline:
+        found = pipeline | beam.Create(_contents()) | ProposeByWords(4)
+        assert_that(
+            found.candidates | beam.Map(_shape),
+            equal_to([_pair("one", "crop", True), _pair("two", "mirrored", False)]),
+        )
+        read = found.stats | beam.Map(lambda s: s.items_in) | beam.CombineGlobally(sum)
+        assert_that(read, equal_to([5]), label="every content with words counted once")
+
+
+def test_h5_a_cut_is_a_cap(monkeypatch):
+    monkeypatch.setattr(grouping, "DF_CUT", 2)
+    monkeypatch.setattr(grouping, "word_width", lambda images: 2)
+    with TestPipeline("FnApiRunner") as pipeline:
+        found = pipeline | beam.Create(_contents()) | ProposeByWords(4)
+        caps = found.caps | beam.Map(lambda c: (c.stage, c.name, c.limit, c.applied))
+        assert_that(caps, equal_to([("words", "document_frequency", 2, 4)]))
+
+
+def test_no_words_no_candidates():
+    with TestPipeline("FnApiRunner") as pipeline:
+        found = pipeline | beam.Create([make_content("a"), make_content("b")]) | ProposeByWords()
+        assert_that(found.candidates, equal_to([]))
+
+
+def test_g7_one_vote_is_refused():
+    with pytest.raises(ValueError, match="least_votes"):
+        ProposeByWords(1)
+
+
+def test_parts_grow_with_the_images():
+    assert [part_count(n) for n in (0, 1, 8192, 8193, 10**6)] == [1, 1, 1, 2, 123]

@@ -1,0 +1,408 @@
+"""A small luma picture of an image, and a comparison of two that needs no second read.
+
+The descriptor is a 24x24 grid of area means of luma, and the share of the picture that is of one
+luma, its ground. Two grids are compared cell by cell:
+
+1. Each grid is made independent of tone by local normalisation: the mean of the 5x5 cells about a
+   cell is taken off, and the rest is divided by their deviation.
+2. A small affine misfit (a resampling by other rules, a mild crop or turn, a thin border) is fitted
+   by least squares on the gradients of both grids at once (B. D. Lucas, T. Kanade, "An iterative
+   image registration technique", IJCAI 1981), so that exchanging the two negates it. Pairs that
+   still differ somewhere are fitted again from coarse to fine, each grid moved by half the misfit.
+3. A cell differs where its neighbourhood is left with a residual both in the normalised grids and
+   in the luma, after the tone of the cells that agree was fitted. The first alone would count
+   what lies beside a caption, the second alone what a contrast curve moves.
+
+A copy of the whole picture leaves nothing, a caption or a logo leaves a piece, another picture
+leaves differing cells everywhere.
+"""
+
+from typing import Any, Final, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from transforms.imaging import orientation as _orientation
+
+__all__ = ["GRID_SIDE", "LAYOUT_BYTES", "LayoutComparison", "compare_layouts", "layout"]
+
+GRID_SIDE: Final = 24
+_CELLS: Final = GRID_SIDE * GRID_SIDE
+#: uint8: luma of the cells row by row, then the share of the ground in 255ths.
+LAYOUT_BYTES: Final = _CELLS + 1
+
+_Array = npt.NDArray[np.float32]
+
+# Pairs of one pass: the grids of 128 pairs in float32 take 300 KB each, so a pass stays in cache.
+_CHUNK: Final = 128
+_LEAST_ROWS: Final = 8  # numpy adds a single column in another order than several
+_NOISE: Final = 4.0  # grey levels: what JPEG and resampling leave in an area mean, with a margin
+_GROUND_LEVELS: Final = 9  # grey levels, next to each other, that are one ground
+_FLAT: Final = 1.0  # grey levels of deviation below which cells are one ground
+_TEXTURED: Final = 6.0  # grey levels of deviation from which a cell's neighbourhood tells something
+_STIFFNESS: Final = 0.02  # pulls the misfit to none where there is no texture, per cell
+_FITTED: Final = 0.4  # worst residual of a pair that needs no second fit: above nearly all copies
+_FRAME_NOISE: Final = 4.0  # squared grey levels
+_FRAME_SHARE: Final = 0.3  # of the variance inside: photographs reach it in 1 of 100
+_FAR: Final = 4.0  # cells; a fit never moves a border further
+_LEVELS: Final = 6.0  # grey levels of luma that differ
+_RESIDUAL: Final = 0.15  # mean square of the normalised residual over 3x3 cells that differs
+_CURVE: Final = 0.25  # bend of the tone curve that is forgiven, per squared deviation
+
+
+class LayoutComparison(NamedTuple):
+    """How the layouts of n pairs agree; each field float64 [n], rounded to 4 decimals.
+
+    Attributes:
+        correlation: of the normalised grids, -1..1.
+        telling: share of all cells, 0..1, that differ, or have texture in both and agree; cells
+            beside a flat ground that both share tell nothing by agreeing.
+        differing: the share of the telling cells, 0..1, that differ; 0 if none tells anything.
+        worst: the greatest root mean square residual over 3x3 cells, in local deviations. JPEG,
+            scaling and tone leave less than 0.5, other figures in one printed form 0.3 to 0.9.
+        ground: share of the pixels, 0..1, within 9 neighbouring levels of luma, in the image with
+            fewer of them: 0.65 to 1 for pages, forms, charts, things on white and night, less than
+            0.45 for 97 of 100 photographs.
+        moved: how far the fit moved a corner, in cells; 0 for copies of the whole picture.
+        zoom: the change of scale in it, as a share; positive where a shows more than b.
+        framed: 1 where the one that shows more ends in a plain frame, else 0; 0 too where moved
+            is none.
+    """
+
+    correlation: npt.NDArray[np.float64]
+    telling: npt.NDArray[np.float64]
+    differing: npt.NDArray[np.float64]
+    worst: npt.NDArray[np.float64]
+    ground: npt.NDArray[np.float64]
+    moved: npt.NDArray[np.float64]
+    zoom: npt.NDArray[np.float64]
+    framed: npt.NDArray[np.float64]
+
+
+def layout(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the luma layout of an image.
+
+    Args:
+        pixels: uint8 [h, w, 3] RGB or [h, w] grey, h and w at least 1.
+
+    Returns:
+        uint8 [577]: area means of luma (ITU-R BT.601) of a 24x24 grid, row by row, and the share
+        of the ground, in 255ths.
+    """
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
+    small = cv2.resize(grey, (GRID_SIDE, GRID_SIDE), interpolation=cv2.INTER_AREA)
+    counts = cv2.calcHist([grey[::2]], [0], None, [256], [0, 256]).ravel()
+    below = np.concatenate([[0.0], np.cumsum(counts, dtype=np.float64)])
+    ground = (below[_GROUND_LEVELS:] - below[:-_GROUND_LEVELS]).max() / below[-1]
+    return np.append(small.ravel(), np.uint8(np.rint(255.0 * ground)))
+
+
+def compare_layouts(
+    a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], orientation: npt.NDArray[np.integer]
+) -> LayoutComparison:
+    """Compare pairs of layouts after turning each ``a``.
+
+    Args:
+        a: uint8 [n, 577].
+        b: uint8 [n, 577].
+        orientation: int [n], EXIF orientations 1..8 that turn a into b.
+
+    Returns:
+        What agrees; exchanging a and b (with the inverse orientations) negates ``zoom`` and
+        changes nothing else, and no row depends on the others.
+    """
+    found = np.empty((len(a), len(LayoutComparison._fields)), np.float64)
+    turned = a[:, :_CELLS].copy()
+    for value in _orientation.ORIENTATIONS[1:]:
+        rows = np.flatnonzero(np.asarray(orientation) == value)
+        turned[rows] = a[rows][:, _orientation.cell_permutation(GRID_SIDE, value)]
+    for start in range(0, len(a), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        grids_a, grids_b = turned[part], b[part, :_CELLS]
+        found[part] = _compare_chunk(_stacked(grids_a), _stacked(grids_b))[: len(grids_a)]
+    found[:, _GROUND] = np.minimum(a[:, _CELLS], b[:, _CELLS]) / 255.0
+    return LayoutComparison(*(np.round(found.T, 4) + 0.0))  # no negative zero
+
+
+def _stacked(grids: npt.NDArray[np.uint8]) -> _Array:
+    """Return uint8 [n, 576] as float32 [24, 24, m], m >= n: all sums then run along memory."""
+    missing = max(_LEAST_ROWS - len(grids), 0)
+    padded = np.concatenate([grids, np.repeat(grids[-1:], missing, axis=0)]) if missing else grids
+    return np.ascontiguousarray(padded.T, np.float32).reshape(GRID_SIDE, GRID_SIDE, -1)
+
+
+def _compare_chunk(a: _Array, b: _Array) -> npt.NDArray[np.float64]:
+    """Compare grids [24, 24, n]; returns float64 [n, fields]."""
+    found = _evidence(a, b, np.zeros((a.shape[2], 6)))
+    again = np.flatnonzero(found[:, _WORST] > _FITTED)
+    if len(again):
+        rows = np.concatenate([again, np.repeat(again[-1:], max(_LEAST_ROWS - len(again), 0))])
+        part_a, part_b = np.ascontiguousarray(a[..., rows]), np.ascontiguousarray(b[..., rows])
+        misfit = 2.0 * _fit(_normalised(_halved(part_a), 1)[0], _normalised(_halved(part_b), 1)[0])
+        moved_a, moved_b, inside = _moved(part_a, part_b, misfit)
+        misfit += _fit(_normalised(moved_a, 2)[0], _normalised(moved_b, 2)[0], inside)
+        refined = _evidence(part_a, part_b, np.clip(misfit, -_FAR, _FAR))[: len(again)]
+        # A caption misleads the fit, so the first one may be the better.
+        better = refined[:, _DIFFERING] < found[again, _DIFFERING]
+        framed = np.stack([_framed(part_b), _framed(part_a)])[:, : len(again)]
+        refined[:, _FRAMED] = np.where(refined[:, _ZOOM] > 0, framed[1], framed[0])
+        found[again[better]] = refined[better]
+    return found
+
+
+_WORST: Final = LayoutComparison._fields.index("worst")
+_DIFFERING: Final = LayoutComparison._fields.index("differing")
+_GROUND: Final = LayoutComparison._fields.index("ground")
+_ZOOM: Final = LayoutComparison._fields.index("zoom")
+_FRAMED: Final = LayoutComparison._fields.index("framed")
+
+
+def _evidence(a: _Array, b: _Array, misfit: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Measure the fields of ``LayoutComparison`` with a misfit [n, 6] taken off."""
+    moved_a, moved_b, inside = _moved(a, b, misfit)
+    normal_a, variance_a = _normalised(moved_a, 2)
+    normal_b, variance_b = _normalised(moved_b, 2)
+    rest = _fit(normal_a, normal_b, inside)
+    shift = _shift(normal_a, normal_b, rest)
+    normal_a += shift
+    normal_b -= shift
+    change = normal_b - normal_a
+    residual = _box(change * change, 1)
+    shift = _shift(moved_a, moved_b, rest)
+    levels = _luma_residual(moved_a + shift, moved_b - shift, residual)
+    residual *= inside
+    off = residual > _RESIDUAL
+    texture = np.minimum(variance_a, variance_b) > _TEXTURED**2
+    # Beside a ground that both share, a frame or bars, whatever is framed has the same edge.
+    texture &= (_box(_flat(moved_a) * _flat(moved_b), 2) == 0) & (inside > 0)
+    normal_a *= inside
+    normal_b *= inside
+    correlation = _sum(normal_a * normal_b) / np.sqrt(
+        _sum(normal_a * normal_a) * _sum(normal_b * normal_b) + np.float32(1e-6)
+    )
+    differing = _sum(off & (levels > _LEVELS))
+    telling = differing + _sum(texture & ~off)
+    total = misfit + rest
+    corners = np.abs(total @ _CORNERS.T).reshape(-1, 4, 2)
+    return np.stack(
+        [
+            correlation,
+            telling / _CELLS,
+            differing / np.maximum(telling, 1),
+            np.sqrt(residual.max(axis=(0, 1))),
+            np.zeros(len(misfit)),  # the ground is not of the cells
+            np.hypot(corners[..., 0], corners[..., 1]).max(axis=1),
+            -(total[:, 1] + total[:, 5]) / GRID_SIDE,
+            np.zeros(len(misfit)),  # only where the misfit is more than a resampling
+        ],
+        axis=1,
+    )
+
+
+# (u, v) of a misfit at the four corners: float64 [8, 6].
+_CORNERS: Final = np.array(
+    [
+        [*(row * (axis == 0)), *(row * (axis == 1))]
+        for row in (np.array([1.0, x, y]) for x in (-1, 1) for y in (-1, 1))
+        for axis in (0, 1)
+    ]
+)
+
+
+def _sum(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the sums over the cells of [h, w, n], [n]."""
+    return np.asarray(values.reshape(-1, values.shape[2]).sum(axis=0))
+
+
+def _luma_residual(a: _Array, b: _Array, residual: _Array) -> _Array:
+    """Return what a tone curve, fitted where the grids agree, leaves of luma, in grey levels."""
+    weights = 1.0 / (1.0 + (residual * np.float32(10.0)) ** 2)
+    total = _sum(weights)
+    scores, deviations = [], []
+    for grid in (a, b):
+        apart = grid - _sum(weights * grid) / total
+        deviation = np.sqrt(_sum(weights * apart * apart) / total + np.float32(9.0))
+        scores.append(apart / deviation)
+        deviations.append(deviation)
+    left = scores[1] - scores[0]
+    # A gamma bends the line of equal scores: it moves the middle tones against both ends.
+    bend = (0.5 * (scores[0] + scores[1])) ** 2 - np.float32(1.0)
+    weighted = weights * bend
+    curve = _sum(weighted * left) / (_sum(weighted * bend) + np.float32(0.05) * total)
+    left -= np.clip(curve, -_CURVE, _CURVE).astype(np.float32) * bend
+    unit = np.minimum(np.sqrt(deviations[0] * deviations[1]), np.float32(40.0))
+    return np.asarray(np.abs(left) * unit, np.float32)
+
+
+def _framed(grid: _Array) -> npt.NDArray[np.bool_]:
+    """Return which grids [24, 24, n] change much less along their border than two cells inside.
+
+    A frame of 3 % of the shorter side fills 0.7 of the outermost cells. Of 420 photographs 0.01
+    were framed by this rule, of 125 bordered ones 0.97.
+    """
+    changes = []
+    for depth in (0, 2):
+        part = grid[depth : GRID_SIDE - depth, depth : GRID_SIDE - depth]
+        sides = np.stack([part[0], part[-1], part[:, 0], part[:, -1]])
+        changes.append(sides.var(axis=1).mean(axis=0))
+    outer, inner = changes
+    return np.asarray(outer + _FRAME_NOISE < _FRAME_SHARE * (inner + _FRAME_NOISE))
+
+
+# --------------------------------------------------------------------------------------- misfit
+# A misfit is float64 [n, 6]: b at (x, y) is a at (x + u, y + v), where u = p0 + p1 x + p2 y and
+# v = p3 + p4 x + p5 y, in cells, and x and y run from -1 to 1 over the grid.
+
+
+def _axis(side: int) -> _Array:
+    """Return the places of the cells from -1 to 1, [s, 1]."""
+    return np.asarray((np.arange(side) + 0.5) / side * 2 - 1, np.float32)[:, None]
+
+
+def _fit(a: _Array, b: _Array, inside: _Array | None = None) -> npt.NDArray[np.float64]:
+    """Fit the misfit of normalised grids [s, s, n] to first order, drawn a little to none."""
+    side = len(a)
+    mean = np.float32(0.5) * (a + b)
+    along_x, along_y = _gradient(mean.swapaxes(0, 1)).swapaxes(0, 1), _gradient(mean)
+    if inside is not None:
+        along_x *= inside
+        along_y *= inside
+    change = b - a
+    normal = np.empty((a.shape[2], 6, 6))
+    normal[:, :3, :3] = _moments(along_x * along_x)
+    normal[:, 3:, 3:] = _moments(along_y * along_y)
+    mixed = _moments(along_x * along_y)
+    normal[:, :3, 3:] = mixed
+    normal[:, 3:, :3] = mixed
+    normal += _STIFFNESS * side * side * np.eye(6)
+    right = np.concatenate(
+        [_moments(along_x * change)[:, 0], _moments(along_y * change)[:, 0]], axis=1
+    )
+    return np.asarray(np.linalg.solve(normal, right[..., None])[..., 0], np.float64)
+
+
+def _moments(values: _Array) -> npt.NDArray[np.float64]:
+    """Return the sums of values [s, s, n] times products of (1, x, y): float64 [n, 3, 3]."""
+    axis = _axis(len(values))
+    plain = values.sum(axis=0)
+    by_y = (values * axis[..., None]).sum(axis=0)
+    by_yy = (values * (axis * axis)[..., None]).sum(axis=0)
+    one, x, y = plain.sum(axis=0), (plain * axis).sum(axis=0), by_y.sum(axis=0)
+    xx, xy = (plain * axis * axis).sum(axis=0), (by_y * axis).sum(axis=0)
+    yy = by_yy.sum(axis=0)
+    return np.stack([one, x, y, x, xx, xy, y, xy, yy], axis=1).reshape(-1, 3, 3).astype(np.float64)
+
+
+def _displacement(misfit: npt.NDArray[np.float64], side: int) -> tuple[_Array, _Array]:
+    """Return u and v of a misfit at the cells, each float32 [s, s, n]."""
+    p = misfit.T.astype(np.float32)
+    x, y = _axis(side)[None], _axis(side)[:, None]
+    return p[0] + p[1] * x + p[2] * y, p[3] + p[4] * x + p[5] * y
+
+
+def _shift(a: _Array, b: _Array, misfit: npt.NDArray[np.float64]) -> _Array:
+    """Return what a gains, and b loses, if each is moved by half a small misfit."""
+    u, v = _displacement(misfit, len(a))
+    mean = a + b
+    x = _gradient(mean.swapaxes(0, 1)).swapaxes(0, 1)
+    return np.asarray(np.float32(0.25) * (x * u + _gradient(mean) * v), np.float32)
+
+
+def _moved(a: _Array, b: _Array, misfit: npt.NDArray[np.float64]) -> tuple[_Array, _Array, _Array]:
+    """Move each grid by half the misfit towards the other.
+
+    Returns:
+        The two grids, and 1 where both show something, else 0, each float32 [24, 24, n].
+    """
+    if not misfit.any():
+        return a, b, np.ones_like(a)
+    u, v = (_pairs_first(part) for part in _displacement(0.5 * misfit, len(a)))
+    moved_a, inside_a = _sampled(a, u, v)
+    moved_b, inside_b = _sampled(b, -u, -v)
+    return moved_a, moved_b, _pairs_last((inside_a & inside_b).astype(np.float32))
+
+
+def _sampled(grid: _Array, u: _Array, v: _Array) -> tuple[_Array, npt.NDArray[np.bool_]]:
+    """Return a grid's values at the cells displaced by u and v, bilinear, and which are in it.
+
+    Args:
+        grid: float32 [s, s, n].
+        u: float32 [n, s, s], cells to the right.
+        v: the same downwards.
+
+    Returns:
+        float32 [s, s, n], and bool [n, s, s].
+    """
+    side, n = len(grid), grid.shape[2]
+    places, last = np.arange(side, dtype=np.float32), np.float32(side - 1)
+    x, y = places + u, places[:, None] + v
+    # Half a cell and a rounding beyond the outermost centres is still its area.
+    inside = (np.abs(x - last / 2) < last / 2 + 0.6) & (np.abs(y - last / 2) < last / 2 + 0.6)
+    # The grids stand one below the other; a clipped place never reaches into the next. OpenCV
+    # rounds places to 1/32: done here, the rounding is the same wherever a grid stands.
+    x, y = (np.rint(np.clip(place, 0, last) * 32) / 32 for place in (x, y))
+    y += np.arange(0, n * side, side, dtype=np.float32)[:, None, None]
+    column = _pairs_first(grid).reshape(-1, side)
+    sampled = cv2.remap(
+        column, x.reshape(-1, side), y.reshape(-1, side), cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    return _pairs_last(np.asarray(sampled, np.float32).reshape(n, side, side)), inside
+
+
+def _pairs_first(grid: _Array) -> _Array:
+    return np.ascontiguousarray(grid.transpose(2, 0, 1))
+
+
+def _pairs_last(grid: _Array) -> _Array:
+    return np.ascontiguousarray(grid.transpose(1, 2, 0))
+
+
+# ----------------------------------------------------------------------------- filters on [s, s, n]
+
+
+def _halved(grid: _Array) -> _Array:
+    """Return the means of 2x2 cells."""
+    rows = grid[0::2] + grid[1::2]
+    return np.asarray(np.float32(0.25) * (rows[:, 0::2] + rows[:, 1::2]), np.float32)
+
+
+def _normalised(grid: _Array, radius: int) -> tuple[_Array, _Array]:
+    """Take off the local mean and divide by the local deviation; also returns the variance."""
+    apart = grid - _box(grid, radius)
+    variance = _box(apart * apart, radius)
+    return apart / np.sqrt(variance + np.float32(_NOISE**2)), variance
+
+
+def _box(grid: _Array, radius: int) -> _Array:
+    """Return the means of the cells within a radius, of those that there are."""
+    rows = grid.copy()
+    for step in range(1, radius + 1):
+        rows[step:] += grid[:-step]
+        rows[:-step] += grid[step:]
+    out = rows.copy()
+    for step in range(1, radius + 1):
+        out[:, step:] += rows[:, :-step]
+        out[:, :-step] += rows[:, step:]
+    places = np.arange(len(grid))
+    counts = np.minimum(places, radius) + np.minimum(places[::-1], radius) + 1
+    out *= (1.0 / (counts[:, None] * counts)).astype(np.float32)[..., None]
+    return out
+
+
+def _flat(grid: _Array) -> _Array:
+    """Return 1 for the cells that are like their eight neighbours, else 0."""
+    mean = _box(grid, 1)
+    variance = _box(grid * grid, 1) - mean * mean
+    return np.asarray(variance < _FLAT**2, np.float32)
+
+
+def _gradient(grid: _Array) -> _Array:
+    """Return the change along the first axis, a cell."""
+    out = np.empty_like(grid)
+    inner = np.subtract(grid[2:], grid[:-2], out=out[1:-1])
+    inner *= np.float32(0.5)
+    out[0] = grid[1] - grid[0]
+    out[-1] = grid[-1] - grid[-2]
+    return out

@@ -1,0 +1,230 @@
+"""Candidate pairs from local words: what crops, borders and screenshots keep of their original.
+
+In: ``Content`` with words. Out: ``Candidate`` pairs with enough matches that agree on one
+similarity transform. Words travel packed, a part of the words of many images an element. Guarantee:
+how words are cut into parts, and in what order they arrive, changes no pair.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+from apache_beam.utils.windowed_value import WindowedValue
+
+from transforms.grouping import words as grouping
+from transforms.imaging.words import ROW
+from transforms.outputs import in_global_window, several_outputs
+from transforms.records import Candidate, Cap, Content, StageStats
+from transforms.telemetry import STATS, MeteredDoFn, report_progress
+
+STAGE = "words"
+_ID_BYTES = 32
+# Images whose words one worker holds at once where there is one part; each part of several has as
+# many words. 8,000 images have 3 million: 70 MB, and three times that while they are matched.
+_PART_IMAGES = 8192
+_MATCHED = np.dtype([("a", f"V{_ID_BYTES}"), ("b", f"V{_ID_BYTES}"), ("places", grouping.MATCH)])
+_MATCHES_PACKED = 1 << 14  # 1.2 MB an element
+
+
+class PackedWords(NamedTuple):
+    """Words of some images."""
+
+    ids: bytes  # [n] of 32 bytes
+    counts: bytes  # uint32 [n], words of each
+    words: bytes  # grouping.words.POSTING
+
+
+beam.coders.registry.register_coder(PackedWords, beam.coders.RowCoder)
+
+
+class ProposedPairs(NamedTuple):
+    """The outputs of ``ProposeByWords``."""
+
+    candidates: beam.PCollection[Candidate]
+    stats: beam.PCollection[StageStats]
+    caps: beam.PCollection[Cap]
+
+
+def part_count(contents: int) -> int:
+    """Return into how many parts the words of that many images are cut."""
+    return max(1, -(-contents // _PART_IMAGES))
+
+
+class _PackDoFn(beam.DoFn):
+    """Gathers a bundle's words by part."""
+
+    def start_bundle(self) -> None:
+        self.packed: dict[int, list[tuple[bytes, npt.NDArray[np.void]]]] = {}
+
+    def process(self, content: Content, contents: int) -> None:
+        report_progress(STAGE, 0, 1)
+        parts = part_count(contents)
+        rows = np.frombuffer(content.words, ROW)
+        words = grouping.postings(rows, grouping.word_width(contents))
+        # Multiplied, so that words that differ in few bits are spread.
+        part = (words["word"] * np.uint32(2654435761) >> np.uint32(8)) % np.uint32(parts)
+        for number in np.unique(part).tolist():
+            self.packed.setdefault(number, []).append((content.content, words[part == number]))
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for number, images in sorted(self.packed.items()):
+            packed = PackedWords(
+                b"".join(name for name, _ in images),
+                np.array([len(words) for _, words in images], np.uint32).tobytes(),
+                b"".join(words.tobytes() for _, words in images),
+            )
+            yield in_global_window((number, packed))
+
+
+def _unpack(
+    parts: Iterable[PackedWords],
+) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64], npt.NDArray[np.void]]:
+    """Return ids in ascending order, and of each word the number of its image and the word."""
+    parts = list(parts)
+    ids = np.frombuffer(b"".join(part.ids for part in parts), f"V{_ID_BYTES}")
+    counts = np.frombuffer(b"".join(part.counts for part in parts), np.uint32)
+    words = np.frombuffer(b"".join(part.words for part in parts), grouping.POSTING)
+    names, number = np.unique(ids, return_inverse=True)
+    return names, np.repeat(number, counts), words
+
+
+def _candidates(
+    names: npt.NDArray[np.void], votes: grouping.Votes, least: int
+) -> Iterator[Candidate]:
+    for a, b, count in zip(
+        votes.first.tolist(), votes.second.tolist(), votes.votes.tolist(), strict=True
+    ):
+        if abs(count) >= least:
+            yield Candidate(names[a].tobytes(), names[b].tobytes(), STAGE, -1, 1, count)
+
+
+class _MatchDoFn(MeteredDoFn):
+    """Matches the words of one part; where there is only one, counts the votes as well."""
+
+    stage = STAGE
+
+    def __init__(self, least_votes: int) -> None:
+        self.least_votes = least_votes
+
+    def process(
+        self, packed: tuple[int, Iterable[PackedWords]], contents: int
+    ) -> Iterator[
+        Candidate
+        | beam.pvalue.TaggedOutput[Literal["matches"], tuple[int, bytes]]
+        | beam.pvalue.TaggedOutput[Literal["caps"], Cap]
+    ]:
+        alone = part_count(contents) == 1
+        found: list[Candidate] = []
+        with self.meter.work(0):
+            names, image, words = _unpack(packed[1])
+            # In several parts each image is in many: it is counted in the first.
+            searched = len(names) if packed[0] == 0 else 0
+            self.meter.items_in += searched
+            matches = grouping.match_words(words, image)
+            if alone:
+                votes = grouping.count_votes(
+                    matches.first, matches.second, matches.places, self.least_votes
+                )
+                found = list(_candidates(names, votes, self.least_votes))
+                self.meter.items_out += len(found)
+        report_progress(STAGE, searched)
+        yield from found
+        if not alone:
+            for key, data in _pack_matches(names, matches, part_count(contents)):
+                yield beam.pvalue.TaggedOutput("matches", (key, data))
+        if matches.cut:
+            note = "words of more images match them with the first few alone"
+            cap = Cap(STAGE, "document_frequency", grouping.DF_CUT, matches.cut, note)
+            yield beam.pvalue.TaggedOutput("caps", cap)
+
+
+def _pack_matches(
+    names: npt.NDArray[np.void], matches: grouping.Matches, parts: int
+) -> Iterator[tuple[int, bytes]]:
+    """Yield matches by the part that counts the votes of their pair."""
+    crc = np.array([zlib.crc32(name.tobytes()) for name in names], np.uint32)
+    part = (crc[matches.first] ^ crc[matches.second]) % np.uint32(parts)
+    order = np.argsort(part, kind="stable")
+    ends = np.searchsorted(part[order], np.arange(parts + 1))
+    for number in range(parts):
+        some = order[ends[number] : ends[number + 1]]
+        for start in range(0, len(some), _MATCHES_PACKED):
+            these = some[start : start + _MATCHES_PACKED]
+            out = np.zeros(len(these), _MATCHED)
+            out["a"], out["b"] = names[matches.first[these]], names[matches.second[these]]
+            out["places"] = matches.places[these]
+            yield number, out.tobytes()
+
+
+class _VoteDoFn(MeteredDoFn):
+    """Counts the votes of the pairs of one part."""
+
+    stage = STAGE
+
+    def __init__(self, least_votes: int) -> None:
+        self.least_votes = least_votes
+
+    def process(self, packed: tuple[int, Iterable[bytes]]) -> Iterator[Candidate]:
+        with self.meter.work(0):
+            rows = np.frombuffer(b"".join(packed[1]), _MATCHED)
+            ends = np.concatenate([rows["a"], rows["b"]])
+            names, number = np.unique(ends, return_inverse=True)
+            votes = grouping.count_votes(
+                number[: len(rows)], number[len(rows) :], rows["places"], self.least_votes
+            )
+            found = list(_candidates(names, votes, self.least_votes))
+            self.meter.items_out += len(found)
+        yield from found
+
+
+def _has_words(content: Content) -> bool:
+    return bool(content.words)
+
+
+@dataclasses.dataclass(eq=False)
+class ProposeByWords(beam.PTransform):
+    """Propose every pair of contents with enough words in common whose places agree.
+
+    Attributes:
+        least_votes: matches that must agree on one similarity transform, at least 2.
+    """
+
+    least_votes: int = 2
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        if self.least_votes < 2:
+            raise ValueError(f"least_votes must be at least 2, not {self.least_votes!r}")
+
+    @several_outputs
+    def expand(self, contents: beam.PCollection[Content]) -> ProposedPairs:
+        """Turn contents into candidates, and the statistics and caps of the search."""
+        worded = contents | "With words" >> beam.Filter(_has_words)
+        count = beam.pvalue.AsSingleton(worded | "Count" >> beam.combiners.Count.Globally())
+        matched = (
+            worded
+            | "Pack words"
+            >> beam.ParDo(_PackDoFn(), count).with_output_types(tuple[int, PackedWords])
+            | "Group words" >> beam.GroupByKey()
+            | "Match words"
+            >> beam.ParDo(_MatchDoFn(self.least_votes), count)
+            .with_output_types(Candidate, matches=tuple[int, bytes], caps=Cap, stats=StageStats)
+            .with_outputs("matches", "caps", STATS, main="candidates")
+        )
+        voted = (
+            matched.matches
+            | "Group matches" >> beam.GroupByKey()
+            | "Count votes"
+            >> beam.ParDo(_VoteDoFn(self.least_votes))
+            .with_output_types(Candidate, stats=StageStats)
+            .with_outputs(STATS, main="candidates")
+        )
+        return ProposedPairs(
+            (matched.candidates, voted.candidates) | "All pairs" >> beam.Flatten(),
+            (matched[STATS], voted[STATS]) | "All statistics" >> beam.Flatten(),
+            matched.caps,
+        )
