@@ -33,7 +33,7 @@ STAGE = "fingerprint"
 # 500x375 pixels, the cheapest libjpeg scale that still shows sharpness and noise.
 MIN_SIDE = 94
 # The same where words are wanted: half of such a photograph.
-_WORDS_MIN_SIDE = 160
+_WORDS_MIN_SIDE = 133
 # Images measured together: enough that Python's and numpy's share of the work is small, and few
 # enough samples (bytes) to hold.
 _BATCH_IMAGES = 32
