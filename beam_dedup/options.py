@@ -105,7 +105,7 @@ _SIMILARITIES = (
     "local_review",
 )
 
-# Calibrated with benchmarks/calibrate.py on two draws of a labelled set; docs/guides/tuning.md says
+# Chosen on two draws of a labelled set, looked at on a third; docs/guides/tuning.md says
 # what each value was seen to do.
 PROFILES: Mapping[str, ProfileSettings] = {
     "fast": ProfileSettings(

@@ -45,9 +45,9 @@ def print_pairs(folder: str) -> None:
         listing = pipeline | "List" >> ListImages([folder])
         measured = listing.found | "Fingerprint" >> ComputeFingerprints()
         contents = measured.fingerprints | "Collapse" >> CollapseExact()
-        candidates, _ = contents | "Propose" >> ProposeByWavelet(_RADIUS_BITS)
+        proposed = contents | "Propose" >> ProposeByWavelet(_RADIUS_BITS)
         uris = contents | "URI by id" >> beam.Map(uri_of)
-        lines = candidates | "As lines" >> beam.Map(line_of, beam.pvalue.AsDict(uris))
+        lines = proposed.candidates | "As lines" >> beam.Map(line_of, beam.pvalue.AsDict(uris))
         lines | "Print" >> beam.Map(print)
 
 
