@@ -33,7 +33,7 @@ _UNITS = {
     "list": "files",
     "fingerprint": "images",
     "wavelet": "keys",
-    "plan": "components",
+    "words": "images",
     "color": "pairs",
     "features": "images",
     "embed": "images",
