@@ -21,6 +21,7 @@ from beam_dedup import job, options, progress
 from beam_dedup.messages import count, duration, one_line, redact, safe_line, shell_command, size
 from beam_dedup.options import UsageError
 from beam_dedup.runners import Interrupts, JobError
+from beam_dedup.worker import few_collections
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     verbose = not {"-v", "--verbose"}.isdisjoint(argv)
     signals = (signal.SIGINT, signal.SIGTERM)
-    with _logging(verbose=verbose), Interrupts(signals) as interrupts:
+    with few_collections(), _logging(verbose=verbose), Interrupts(signals) as interrupts:
         try:
             return _command(argv, interrupts)
         except UsageError as error:

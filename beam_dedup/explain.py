@@ -18,8 +18,8 @@ import numpy as np
 from beam_dedup import options
 from beam_dedup.messages import one_line, size
 from beam_dedup.options import PipelineConfig, ProfileSettings, UsageError
-from transforms.cascade import _THUMBNAIL_SIDE, CascadeSettings
-from transforms.color import ALIGNED_BITS, judge_colors
+from transforms.cascade import THUMBNAIL_SIDE, CascadeSettings
+from transforms.color import ALIGNED_BITS, compare_at_words, has_transform, judge_colors
 from transforms.contents import content_of
 from transforms.features import failed_record, member_record
 from transforms.fingerprints import fingerprint
@@ -43,7 +43,7 @@ from transforms.records import (
     LocalPair,
     MemberRecord,
 )
-from transforms.rounds import STAR, Component, blank_edge, orient, star_candidate
+from transforms.rounds import STAR, Component, blank_edge, measure, orient, star_candidate
 from transforms.storage import InputError, StorageError, below, read_bytes
 from transforms.storage.inputs import expand, pin_inputs, source_of
 from transforms.storage.sightings import Kind, Scope
@@ -72,6 +72,7 @@ _MEETS: dict[str, tuple[str, tuple[str, Callable[[Any, Any], bool]]]] = {
     "reject_residual": ("worst", _AT_MOST),
     "accept_differing": ("differing", _AT_MOST),
     "reject_differing": ("differing", _AT_MOST),
+    "placed_differing": ("placed_differing", _AT_MOST),
     "global_reject": ("global_similarity", _AT_LEAST),
     "review_score": ("local_score", _AT_LEAST),
     "accept_score": ("local_score", _AT_LEAST),
@@ -186,7 +187,8 @@ def explain(a: str, b: str, config: PipelineConfig) -> dict[str, Any]:
     pair = _Pair(_subjects([_measure(ref, config) for ref in _refs((a, b))]), settings)
     first, second = pair.subjects.values()
     same = first.image.pixel_hash == second.image.pixel_hash
-    candidate = star_candidate(first.content, second.content)
+    star = star_candidate(first.content, second.content)
+    candidate = measure(star, first.content, second.content)
     candidate, proposals = propose(candidate, pair.contents, config.settings)
     names = [] if candidate.generators == STAR else candidate.generators.split("+")
     edge = blank_edge(candidate)
@@ -230,10 +232,10 @@ def propose(
     """
     found = [("wavelet", "wavelet_bits", "wavelet_distance", candidate.wavelet_distance)]
     if settings.word_votes:
-        votes = _word_votes(contents[candidate.a], contents[candidate.b])
-        found.append(("words", "word_votes", "word_votes", abs(votes)))
-        if abs(votes) >= settings.word_votes:
-            candidate = candidate._replace(votes=votes)
+        worded = _with_words(candidate, contents[candidate.a], contents[candidate.b])
+        found.append(("words", "word_votes", "word_votes", abs(worded.votes)))
+        if abs(worded.votes) >= settings.word_votes:
+            candidate = worded
     proposals = [
         {"generator": name, **_threshold(option, getattr(settings, option), {evidence: value})}
         for name, option, evidence, value in found
@@ -242,14 +244,19 @@ def propose(
     return candidate._replace(generators="+".join(names) or STAR), proposals
 
 
-def _word_votes(a: Content, b: Content) -> int:
-    """Count agreeing words as a run of the two images alone does; negative if b is mirrored."""
+def _with_words(candidate: Candidate, a: Content, b: Content) -> Candidate:
+    """Count agreeing words as a run of the two images alone does, and take their transform."""
     width = words.word_width(2)
     sides = [words.postings(np.frombuffer(one.words, ROW), width) for one in (a, b)]
     image = np.repeat([0, 1], [len(side) for side in sides])
     matches = words.match_words(np.concatenate(sides), image)
-    votes = words.count_votes(matches.first, matches.second, matches.places).votes
-    return int(votes[0]) if len(votes) else 0
+    votes = words.count_votes(matches.first, matches.second, matches.places)
+    if not len(votes.votes):
+        return candidate
+    x, y, right, down = votes.transforms[0].tolist()
+    return candidate._replace(
+        votes=int(votes.votes[0]), turn_scale_x=x, turn_scale_y=y, shift_x=right, shift_y=down
+    )
 
 
 def _refs(names: tuple[str, str]) -> list[ImageRef]:
@@ -319,6 +326,10 @@ def _color_evidence(pair: _Pair, edge: Edge) -> dict[str, float]:
     colors = compare(color_a, color_b, turns)
     layouts = compare_layouts(layout_a, layout_b, turns)
     fields = {**colors._asdict(), **layouts._asdict()}
+    if has_transform(edge):
+        _, placed, chroma = compare_at_words([edge], [ends])
+        fields |= {f"placed_{name}": values for name, values in placed._asdict().items()}
+        fields["placed_chroma"] = chroma
     return {name: values[0].item() for name, values in fields.items()}
 
 
@@ -343,7 +354,7 @@ def _compare_globals(pair: _Pair, edge: Edge) -> Edge:
 
 def _record(subject: _Subject, settings: CascadeSettings) -> MemberRecord:
     try:
-        return member_record(subject.content, subject.data, _THUMBNAIL_SIDE, settings.limits)
+        return member_record(subject.content, subject.data, THUMBNAIL_SIDE, settings.limits)
     except ImageError as error:
         return failed_record(subject.content, "decode", error.error_type, error.message)
 

@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 from beam_dedup.messages import describe_failure
 from beam_dedup.options import RunConfig, UsageError
-from beam_dedup.worker import LAST_WORDS, LIFELINE, MARK, few_collections, release_buffers
+from beam_dedup.worker import (
+    LAST_WORDS,
+    LIFELINE,
+    MARK,
+    few_collections,
+    release_buffers,
+    remember_states,
+)
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -142,6 +149,7 @@ def _run_here(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> A
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
     release_buffers()
+    remember_states()
     options = PipelineOptions(beam_args)
     runner = FnApiRunner(provision_info=_provision(options))
     pipeline = _built(build, runner, options)
@@ -163,6 +171,7 @@ def _run_processes(
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
     release_buffers()
+    remember_states()
     options = PipelineOptions([*beam_args, f"--direct_num_workers={workers}"])
     # Beam hands the line to a shell: exec leaves no shell between, quotes let folders have spaces.
     program = "from beam_dedup.worker import main; main()"

@@ -9,13 +9,15 @@ ends at once. Signals of the terminal are left to the client.
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import gc
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -24,6 +26,9 @@ _M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1  # of glibc's ma
 _COLLECT_AFTER = 50_000  # objects made and not freed; Python's default is 700
 _KEPT_BYTES = 256 << 20  # free at the end of the heap; given back beyond
 _MAPPED_BYTES = 128 << 20  # from which on an array or buffer is a mapping of its own
+_QUEUED_BYTES = 16 << 20  # waiting to be sent to, or read by, one worker
+_POLL_S = 0.005
+_SLICES = 64  # of the groups of a shuffle, at most
 LIFELINE = "BEAM_DEDUP_LIFELINE"  # environment variable: path of the FIFO
 MARK = "worker-"  # beside the FIFO: an empty file for each worker, named by its process id
 LAST_WORDS = "stderr-"  # beside the FIFO: what each worker wrote to standard error
@@ -70,6 +75,90 @@ def _bound_arenas() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
+class _MadeWhenRead(list[Any]):
+    """A queue of messages, or of functions that make one, so that few exist at a time."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return (item() if callable(item) else item for item in super().__iter__())
+
+
+def _send_whole_inputs() -> None:
+    """Make Beam's embedded runner send a stage's whole input, and buffer by buffer.
+
+    Beam 2.77 writes all of it into one stream, which a timer empties each second into the queue of
+    what is to be sent. While that queue is full the timer waits, and then clears the stream: what
+    was written meanwhile is lost. Seen with 1.2 GB of input and two workers.
+    """
+    from apache_beam.portability.api import beam_fn_api_pb2
+    from apache_beam.runners.portability.fn_api_runner import worker_handlers
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import BundleManager
+    from apache_beam.runners.worker import data_plane
+
+    worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0  # no timer
+    data_plane._DEFAULT_SEND_QUEUE_MAX_BYTES = _QUEUED_BYTES  # by default 100 MB
+
+    def send(
+        manager: BundleManager, bundle: str, transform: str, buffers: Iterable[bytes] | None
+    ) -> None:
+        channel = manager._worker_handler.data_conn
+        stream = channel.output_stream(bundle, transform)
+
+        def send_all() -> None:
+            try:
+                for buffer in filter(None, buffers or ()):
+                    while channel._pending_send.qsize() + channel._to_send.qsize():
+                        time.sleep(_POLL_S)  # a buffer may be 100 MB: one waits, not four
+                    stream._flush_callback(buffer)  # what it calls with a copy of its buffers
+                stream.close()
+            except Exception as error:
+                channel._exception = error  # raised by whoever waits for what the bundle gives
+
+        if isinstance(channel, data_plane.InMemoryDataChannel):
+            queue = channel._inverse._inputs
+            if not isinstance(queue, _MadeWhenRead):
+                queue = channel._inverse._inputs = _MadeWhenRead(queue)
+            make = functools.partial(
+                beam_fn_api_pb2.Elements.Data, instruction_id=bundle, transform_id=transform
+            )
+            queue.extend(functools.partial(make, data=buffer) for buffer in buffers or ())
+        else:
+            # The queue is bounded, and a worker reads on only when the bundle has begun.
+            threading.Thread(target=send_all, name="send_input", daemon=True).start()
+
+    BundleManager._send_input_to_worker = send
+
+
+def _group_in_slices() -> None:
+    """Make Beam's embedded runner encode groups slice by slice, and free what is encoded.
+
+    Beam 2.77 encodes all groups of a shuffle into one buffer, beside the groups themselves, and a
+    buffer is sent as one message, of which there are several copies.
+    """
+    from apache_beam.runners.portability.fn_api_runner.execution import GroupingBuffer
+
+    whole = GroupingBuffer.partition
+
+    def partition(grouping: GroupingBuffer, parts: int) -> list[list[bytes]]:
+        known: list[list[bytes]] | None = grouping._grouped_output
+        if known:
+            return known
+        encoded: list[list[bytes]] = [[] for _ in range(parts)]
+        table = grouping._table
+        keys = list(table)
+        size = parts * -(-len(keys) // (parts * _SLICES)) or parts
+        for start in range(0, len(keys), size):
+            # The very groups of this slice; then Beam's own code encodes them.
+            grouping._table = {key: table.pop(key) for key in keys[start : start + size]}
+            grouping._grouped_output = None
+            for part, buffers in zip(encoded, whole(grouping, parts), strict=True):
+                part += buffers
+        grouping._table = table
+        grouping._grouped_output = encoded
+        return encoded
+
+    GroupingBuffer.partition = partition
+
+
 def release_buffers() -> None:
     """Make Beam's worker, or its embedded runner, hold little memory that it no longer needs.
 
@@ -82,6 +171,8 @@ def release_buffers() -> None:
     finish = DataOutputOperation.finish
     if getattr(finish, "releases_buffer", False):
         return
+    _send_whole_inputs()
+    _group_in_slices()
 
     def finish_and_release(operation: DataOutputOperation) -> None:
         finish(operation)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure candidates, components and groups on made-up keys, from 10,000 to a million images.
 
-    python benchmarks/scale.py [--counts 10000,100000,1000000] [--hot 100000] [--workers 1,2]
+    python benchmarks/scale.py [--counts 10000,100000,200000,1000000] [--hot 100000] [--workers 1,2]
 
 The keys are random, with one image in ten a copy of another: each bit flipped with a probability of
 0.03, in a random orientation. One in a hundred more is a copy with exactly 8, 16, 24 or 31 flipped
@@ -9,16 +9,22 @@ bits, for the table of recall. The hot job adds HOT near-identical images, each 
 probability of 0.01, to as many spread ones. Contents are made inside the pipeline, and go through
 the program's own transforms, with a stage 2 that accepts by the wavelet distance alone. Each size
 runs in a process of its own. CPU seconds include start-up and the making of the contents.
+
+Up to 100,000 keys every pair is compared; beyond, pairs that agree on a band of bits. So a cost
+from 100,000 on also compares two ways to search; 200,000 images are the like of a million, and of
+the hot job.
 """
 
 import argparse
 import json
 import math
 import os
+import resource
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -26,11 +32,11 @@ from machine import Took, describe, measured
 
 from beam_dedup import runners
 from beam_dedup.options import RunConfig
-from transforms.candidates import ProposeByWavelet
+from transforms.candidates import EXHAUSTIVE_KEYS, ProposeByWavelet
 from transforms.cascade import CascadeSettings, ComparePairs
 from transforms.color import ColorSettings
 from transforms.components import KeyByComponent, PartitionCandidates
-from transforms.grouping.bands import expand, turn
+from transforms.grouping.bands import turn
 from transforms.groups import ElectBest
 from transforms.imaging.color import color_descriptor
 from transforms.imaging.layout import layout
@@ -72,7 +78,7 @@ _ACCEPT_ALL = ColorSettings(
 )
 
 
-def made_up(content: bytes, rank: bytes, keys: bytes) -> Content:
+def made_up(content: bytes, rank: bytes, signs: bytes) -> Content:
     """Return a content of which only the id, the rank and the keys tell it from others."""
     return Content(
         content=content,
@@ -86,7 +92,7 @@ def made_up(content: bytes, rank: bytes, keys: bytes) -> Content:
         height=375,
         animated=False,
         texture=1.0,
-        wavelet_keys=keys,
+        wavelet_keys=signs,
         color=_COLOR,
         layout=_LAYOUT,
         words=b"",
@@ -145,9 +151,9 @@ def make_chunk(chunk: tuple[int, bool], seed: int, flipped: float) -> Iterator[C
     ids["number"] = number * _CHUNK + np.arange(_CHUNK)
     ids["original"], ids["kind"] = number * _CHUNK + original, kind
     ranks = np.frombuffer(random.bytes(40 * _CHUNK), "V40")
-    keys = expand(_signs(plain))
+    signs = _signs(plain)
     for row in range(_CHUNK):
-        yield made_up(ids[row].tobytes(), ranks[row].tobytes(), keys[row].tobytes())
+        yield made_up(ids[row].tobytes(), ranks[row].tobytes(), signs[row].tobytes())
 
 
 def planted(first: bytes, second: bytes) -> Iterator[str]:
@@ -229,9 +235,55 @@ def run_one(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="beam-dedup-scale-") as folder:
         config = RunConfig(workers=args.job_workers)
         runners.run(lambda pipeline: build(pipeline, args), config, [], Path(folder))
+    told = json.loads(Path(args.result).read_text(encoding="utf-8"))
+    told["peak client"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    Path(args.result).write_text(json.dumps(told), encoding="utf-8")
 
 
-def job(args: argparse.Namespace, count: int, hot: int, workers: int) -> tuple[Took, dict]:
+class Job(NamedTuple):
+    """One job, and what was measured of it."""
+
+    count: int  # spread images
+    hot: int
+    workers: int
+    took: Took
+    told: dict[str, int]
+
+    @property
+    def peaks(self) -> str:
+        """Peak memory of the client, which is the worker where there is one, and of each worker."""
+        workers = sorted(
+            size
+            for name, size in self.told.items()
+            if name.startswith("peak ") and name != "peak client"
+        )
+        sizes = [self.told["peak client"], *(workers if self.workers > 1 else [])]
+        return " + ".join(f"{size / 1e6:.0f}" for size in sizes)
+
+    @property
+    def shares(self) -> list[str]:
+        """Shares of the planted copies that were grouped: all, then of each number of bits."""
+        planted = planted_counts(self.count)
+        grouped = {name: self.told.get(f"grouped {name}", 0) for name in planted}
+        exact = [f"{grouped[name] / planted[name]:.4f}" for name in planted if name != "binomial"]
+        return [f"{sum(grouped.values()) / sum(planted.values()):.4f}", *exact]
+
+    @property
+    def row(self) -> str:
+        """Return the job as a row of the table."""
+        cells = [f"{self.count:,}", f"{self.hot:,}", _how(self.count + self.hot), str(self.workers)]
+        cells += [f"{self.took.cpu_s:.1f}", f"{self.took.wall_s:.1f}"]
+        cells += [f"{self.took.peak_bytes / 1e6:.0f}", self.peaks, *self.shares]
+        return f"| {' | '.join(cells)} |"
+
+
+_TABLE = (
+    "| spread | hot | search | workers | CPU s | wall s | largest, MB | client + workers, MB "
+    f"| recall | {' | '.join(f'at {bits} bits' for bits in _EXACT)} |\n{'|---' * 13}|"
+)
+
+
+def job(args: argparse.Namespace, count: int, hot: int, workers: int) -> Job:
     """Run one job in a process of its own; print and return what it took."""
     with tempfile.TemporaryDirectory(prefix="beam-dedup-scale-") as folder:
         result = Path(folder, "result.json")
@@ -240,9 +292,7 @@ def job(args: argparse.Namespace, count: int, hot: int, workers: int) -> tuple[T
         command += ["--seed", str(args.seed), "--job_workers", str(workers)]
         took = measured(command)
         told = json.loads(result.read_text(encoding="utf-8"))
-    peaks = [f"{size / 2**20:.0f}" for name, size in told.items() if name.startswith("peak ")]
-    print(f"{count} spread images, {hot} hot, {workers} worker(s): {took}")
-    print(f"  workers' peaks: {', '.join(sorted(peaks))} MiB", flush=True)
+    print(f"{count} spread images, {hot} hot, {workers} worker(s): {took}", flush=True)
     for name, planted_count in planted_counts(count).items():
         shares = [told.get(f"{step} {name}", 0) / planted_count for step in ("proposed", "grouped")]
         print(
@@ -252,7 +302,7 @@ def job(args: argparse.Namespace, count: int, hot: int, workers: int) -> tuple[T
         print(f"  hot: {told.get('grouped hot', 0)} of {hot - 1} grouped with the one that is kept")
     rest = {name: told[name] for name in sorted(told) if name.startswith(("cand", "dup", "cap"))}
     print(f"  {rest}", flush=True)
-    return took, told
+    return Job(count, hot, workers, took, told)
 
 
 def planted_counts(count: int) -> dict[str, int]:
@@ -267,7 +317,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     cores = os.cpu_count() or 1
     powers = [str(2**n) for n in range(cores.bit_length())]
-    parser.add_argument("--counts", default="10000,100000,1000000", help="multiples of 10,000")
+    parser.add_argument(
+        "--counts", default="10000,100000,200000,1000000", help="multiples of 10,000"
+    )
     parser.add_argument("--hot", type=int, default=100_000, help="0: no hot job")
     parser.add_argument("--hot_flipped", type=float, default=HOT_FLIPPED)
     parser.add_argument("--workers", default=",".join(powers))
@@ -284,18 +336,46 @@ def main() -> None:
     if args.result:
         run_one(args)
         return
-    print(describe(args.seed))
+    print(describe(args.seed), flush=True)
+    counts = sorted(int(word) for word in args.counts.split(","))
+    jobs: list[Job] = []
     for workers in (int(word) for word in args.workers.split(",")):
-        cpu = {}
-        for count in (int(word) for word in args.counts.split(",")):
-            cpu[count] = job(args, count, 0, workers)[0].cpu_s
-        for low, high in zip(sorted(cpu), sorted(cpu)[1:], strict=False):
-            exponent = math.log(cpu[high] / cpu[low]) / math.log(high / low)
-            print(f"cost grows as N^{exponent:.2f} from {low} to {high} images")
+        jobs += [job(args, count, 0, workers) for count in counts]
         if args.hot:
-            spread = cpu.get(args.hot) or job(args, args.hot, 0, workers)[0].cpu_s
-            hot = job(args, args.hot, args.hot, workers)[0].cpu_s
-            print(f"{args.hot} hot among {args.hot} spread: {hot / spread:.2f} times the spread")
+            jobs.append(job(args, args.hot, args.hot, workers))
+    print(f"\n{describe(args.seed)}\n{_TABLE}")
+    for one in jobs:
+        print(one.row)
+    print("\nRatios of CPU seconds:")
+    for line in ratios(jobs):
+        print(f"- {line}")
+
+
+def ratios(jobs: list[Job]) -> Iterator[str]:
+    """Say how cost grows with the number of images, and what a hot key costs."""
+    cpu = {(one.workers, one.count, one.hot): one.took.cpu_s for one in jobs}
+    for (workers, high, hot), cost in cpu.items():
+        name = f"{workers} worker(s)"
+        if hot:
+            for spread, note in ((high, ""), (high + hot, ", as many images in all")):
+                if (workers, spread, 0) in cpu:
+                    ratio = cost / cpu[workers, spread, 0]
+                    yield (
+                        f"{name}: {hot:,} hot among {high:,} spread, {ratio:.2f} times "
+                        f"{spread:,} spread ({_how(high + hot)} over {_how(spread)}{note})"
+                    )
+            continue
+        for low in sorted(
+            one for at, one, heat in cpu if at == workers and one < high and not heat
+        ):
+            exponent = math.log(cost / cpu[workers, low, 0]) / math.log(high / low)
+            yield (
+                f"{name}: N^{exponent:.2f} from {low:,} ({_how(low)}) to {high:,} ({_how(high)})"
+            )
+
+
+def _how(keys: int) -> str:
+    return "exhaustive" if keys <= EXHAUSTIVE_KEYS else "bands"
 
 
 if __name__ == "__main__":

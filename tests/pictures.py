@@ -83,6 +83,28 @@ def bordered(image: Image.Image, share: float, color: tuple[int, int, int]) -> I
     return ImageOps.expand(image, round(image.width * share), color)
 
 
+def screenshot(image: Image.Image) -> Image.Image:
+    """Put an image before the dark ground of a viewer, below a bar with text, above buttons."""
+    width, height = image.size
+    out = Image.new("RGB", (round(width * 1.1), round(height * 1.6)), (32, 33, 36))
+    draw = ImageDraw.Draw(out)
+    draw.rectangle((0, 0, out.width, height // 8), fill=(245, 245, 245))
+    draw.text((8, 4), "Pictures - 12 of 40", fill=(20, 20, 20), font_size=height // 14)
+    top = out.height - height // 6
+    for left in range(20, 220, 50):
+        draw.ellipse((left, top, left + 20, top + 20), fill=(200, 200, 200))
+    out.paste(image, ((out.width - width) // 2, height // 4))
+    return out
+
+
+def gradient(
+    top: tuple[int, int, int], bottom: tuple[int, int, int], size: tuple[int, int] = (160, 120)
+) -> Image.Image:
+    """Return a picture that goes from one colour to another."""
+    share = Image.linear_gradient("L").resize(size)
+    return Image.composite(Image.new("RGB", size, bottom), Image.new("RGB", size, top), share)
+
+
 def turned(image: Image.Image) -> Image.Image:
     """Return an image turned by a quarter, counter-clockwise."""
     return image.transpose(Image.Transpose.ROTATE_90)

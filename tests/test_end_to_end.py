@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -12,12 +13,14 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 import beam_dedup
 from beam_dedup import cli
 from beam_dedup.reports import Report
 from tests import pictures
-from tests.pictures import photo, saved, write
+from tests.pictures import flat, photo, saved, write
+from tests.transforms.imaging.pictures import form, page
 from transforms.reporting.schema import TABLES
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -284,7 +287,7 @@ def test_the_flat_report_has_the_same_rows(done: Run) -> None:
 
 
 def make_hard_collection(folder: Path) -> None:
-    """Write copies that only stage 4 can tell from other pictures."""
+    """Write copies of which stage 2 must leave some to stages 3 and 4."""
     for seed, name in ((30, "crop"), (31, "border"), (32, "caption")):
         write(folder / f"{name}/original.jpg", saved(photo(seed)))
     write(folder / "crop/cut.jpg", saved(pictures.cropped(photo(30), 0.06), quality=85))
@@ -295,28 +298,164 @@ def make_hard_collection(folder: Path) -> None:
         write(folder / f"alone/{seed}.jpg", saved(photo(seed)))
 
 
-def test_crops_borders_and_captions_keep_the_whole_picture(tmp_path: Path) -> None:
-    make_hard_collection(tmp_path / "in")
-    # Far beyond what the profile searches: such copies are other candidate generators' work.
-    done = run(tmp_path / "in", tmp_path / "out", wavelet_bits=120, global_threshold=0.2)
-    columns = ("status", "relation", "decided_by", "best_uri")
-    expected = {f"alone/{seed}.jpg": ("unique", None, None, None) for seed in range(33, 39)}
-    for name, other, relation in (
-        ("crop", "cut", "cropped"),
-        ("border", "framed", "bordered"),
-        ("caption", "written", "overlaid"),
+@pytest.fixture(scope="module")
+def hard(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a run that compares every picture with every other."""
+    folder = tmp_path_factory.mktemp("hard")
+    make_hard_collection(folder / "in")
+    return run(folder / "in", folder / "out", wavelet_bits=256, global_threshold=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "relation", "stage"),
+    [
+        ("crop", "cut", "cropped", "color"),
+        ("border", "framed", "bordered", "local"),
+        # Which of two pictures is written on, only stage 4 can say.
+        ("caption", "written", "overlaid", "local"),
+    ],
+)
+def test_crops_borders_and_captions_keep_the_whole_picture(
+    hard: Run, name: str, other: str, relation: str, stage: str
+) -> None:
+    found = facts(hard, "status", "relation", "decided_by", "best_uri")
+    best = f"{name}/original.jpg"
+    assert {row: found[row] for row in found if row.startswith(name)} == {
+        best: ("best", None, None, best),
+        f"{name}/{other}.jpg": ("duplicate", relation, stage, best),
+    }
+
+
+def test_only_copies_are_accepted_where_every_pair_is_compared(hard: Run) -> None:
+    edges = edges_of(hard)
+    accepted = {pair for pair, edge in edges.items() if edge["verdict"] == "accept"}
+    assert accepted == {
+        frozenset((f"{name}/original.jpg", f"{name}/{other}.jpg"))
+        for name, other in (("crop", "cut"), ("border", "framed"), ("caption", "written"))
+    }
+    alone = {f"alone/{seed}.jpg" for seed in range(33, 39)}
+    found = facts(hard, "status", "best_uri")
+    assert {found[name] for name in alone} == {("unique", None)}
+    # The lone pictures were compared with one another, and refused.
+    among = {pair: edge["verdict"] for pair, edge in edges.items() if pair <= alone}
+    assert len(among) == 15
+    assert "accept" not in among.values()
+    assert "reject" in among.values()
+    volume = hard.result.summary["bytes"]
+    assert 0 < volume["read_second"] <= volume["listed"]
+    assert Report.open(str(hard.output)).check() == []
+
+
+def make_parts(folder: Path) -> None:
+    """Write two pictures, each with forms of it that share no layout, and four lone pictures."""
+    for seed in (800, 801):
+        one = photo(seed, 480, 360)
+        mirrored = pictures.mirrored(pictures.cropped(one, 0.15))
+        framed = pictures.bordered(one, 0.08, (250, 250, 250))
+        shot = pictures.screenshot(pictures.resized(one, 0.75))
+        write(folder / f"{seed}/original.jpg", saved(one, quality=95))
+        write(folder / f"{seed}/crop.jpg", saved(pictures.cropped(one, 0.2), quality=88))
+        write(folder / f"{seed}/mirrored crop.jpg", saved(mirrored, quality=88))
+        write(folder / f"{seed}/border.jpg", saved(framed, quality=88))
+        write(folder / f"{seed}/screenshot.png", saved(shot, "PNG"))
+    for seed in range(802, 806):
+        write(folder / f"alone/{seed}.jpg", saved(photo(seed, 480, 360)))
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("parts")
+    make_parts(folder / "in")
+    return run(folder / "in", folder / "out")
+
+
+def test_local_words_find_crops_screenshots_and_borders(parts: Run) -> None:
+    expected = {f"alone/{seed}.jpg": ("unique", None, None) for seed in range(802, 806)}
+    for seed in (800, 801):
+        best = f"{seed}/original.jpg"
+        expected[best] = ("best", None, best)
+        for name, relation in (
+            ("crop.jpg", "cropped"),
+            ("mirrored crop.jpg", "cropped"),
+            ("border.jpg", "bordered"),
+            ("screenshot.png", "bordered"),
+        ):
+            expected[f"{seed}/{name}"] = ("duplicate", relation, best)
+    assert facts(parts, "status", "relation", "best_uri") == expected
+    edges = edges_of(parts)
+    for seed in (800, 801):
+        for name in ("crop.jpg", "mirrored crop.jpg", "border.jpg", "screenshot.png"):
+            edge = edges[frozenset((f"{seed}/original.jpg", f"{seed}/{name}"))]
+            # Their keys are as far apart as those of different pictures.
+            assert (edge["generators"], edge["wavelet_distance"] > 60) == ("words", True)
+            assert (edge["word_votes"] < 0) == name.startswith("mirrored")
+    assert Report.open(str(parts.output)).check() == []
+
+
+def test_every_generator_is_counted(parts: Run, done: Run) -> None:
+    for finished in (parts, done):
+        edges = finished.result.edges.to_pylist()
+        found = {one["name"]: one for one in finished.result.summary["generators"]}
+        assert {"wavelet", "words"} <= found.keys()
+        assert found.keys() >= {name for e in edges for name in e["generators"].split("+")}
+        for name, one in found.items():
+            its = [edge for edge in edges if name in edge["generators"].split("+")]
+            accepted = [edge for edge in its if edge["verdict"] == "accept"]
+            assert one["compared"] == len(its) <= one["proposed"]
+            assert one["verified"] == len(accepted)
+            assert one["found_alone"] == sum(edge["generators"] == name for edge in accepted)
+    words = {one["name"]: one for one in parts.result.summary["generators"]}["words"]
+    assert words["found_alone"] >= 8
+    near = {one["name"]: one for one in done.result.summary["generators"]}["wavelet"]
+    assert near["verified"] >= 6
+
+
+def test_the_pairs_that_nobody_needs_are_counted(parts: Run) -> None:
+    summary = parts.result.summary
+    stages = {stage["name"]: stage for stage in summary["stages"]}
+    assert "plan" not in stages
+    assert stages["color"]["items_in"] == len(parts.result.edges)
+    asked = {one["name"]: one["compared"] for one in summary["generators"]}
+    proposed = {one["name"]: one["proposed"] for one in summary["generators"]}
+    left = proposed["words"] - asked["words"], proposed["wavelet"] - asked["wavelet"]
+    # A pair that both proposed is one pair.
+    assert max(left) <= stages["color"]["skipped"] <= sum(left)
+    assert stages["color"]["skipped"] > 0
+
+
+def make_look_alikes(folder: Path) -> None:
+    """Write pictures that agree in their layout and are no copies of one another."""
+    for name, image in (
+        ("flat/1.png", flat((200, 200, 200))),
+        ("flat/2.png", flat((203, 200, 198))),
+        ("flat/3.png", flat((40, 90, 160))),
+        ("flat/4.png", flat((44, 92, 158), (200, 150))),
+        ("gradient/1.png", pictures.gradient((20, 20, 60), (200, 220, 250))),
+        ("gradient/2.png", pictures.gradient((24, 20, 60), (190, 220, 250), (200, 150))),
     ):
-        best = f"{name}/original.jpg"
-        expected[best] = ("best", None, None, best)
-        expected[f"{name}/{other}.jpg"] = ("duplicate", relation, "local", best)
-    assert facts(done, *columns) == expected
-    assert Report.open(str(done.output)).check() == []
-    # Pictures of six and more bits of difference were compared, and refused.
-    verdicts = Counter(edge["verdict"] for edge in done.result.edges.to_pylist())
-    assert verdicts["accept"] == 3
-    assert verdicts["reject"] > 0
-    summary = done.result.summary
-    assert 0 < summary["bytes"]["read_second"] <= summary["bytes"]["listed"]
+        write(folder / name, saved(image, "PNG"))
+    for seed in range(3):
+        write(folder / f"form/{seed}.png", saved(Image.fromarray(form(seed)), "PNG"))
+        write(folder / f"page/{seed}.jpg", saved(Image.fromarray(page(seed))))
+
+
+@pytest.mark.parametrize("profile", ["fast", "balanced", "thorough"])
+def test_m4_flat_pictures_gradients_and_forms_are_merged_by_no_profile(
+    tmp_path: Path, profile: str
+) -> None:
+    make_look_alikes(tmp_path / "in")
+    done = run(tmp_path / "in", tmp_path / "out", profile=profile)
+    assert {row["status"] for row in done.rows.values()} == {"unique"}
+    edges = edges_of(done)
+    pairs = [(f"{name}.png", f"{other}.png") for name, other in (
+        ("flat/1", "flat/2"), ("flat/3", "flat/4"), ("gradient/1", "gradient/2")
+    )]  # fmt: skip
+    for name, kind in (("form", "png"), ("page", "jpg")):
+        files = [f"{name}/{seed}.{kind}" for seed in range(3)]
+        pairs += itertools.combinations(files, 2)
+    for one, other in pairs:
+        # They were compared, not overlooked.
+        assert edges[frozenset((one, other))]["verdict"] in ("reject", "review"), (one, other)
 
 
 _FAST = """
@@ -325,13 +464,17 @@ opened = collections.Counter()
 def hook(event, args):
     if event == "open" and isinstance(args[0], (str, bytes)):
         opened[os.fsdecode(args[0])] += 1
+    # Also where it is not installed: this is the attempt.
+    if event == "import" and args[0].split(".")[0] == "torch":
+        attempted.add("torch")
+attempted = set()
 sys.addaudithook(hook)
 import beam_dedup
 folder, output, profile = sys.argv[1:]
 result = beam_dedup.deduplicate(folder, output, workers=1, profile=profile)
 print(json.dumps({
     "opened": {name: n for name, n in opened.items() if name.startswith(folder + "/")},
-    "heavy": sorted({"torch", "apache_beam.ml.inference.base"} & sys.modules.keys()),
+    "heavy": sorted(attempted | ({"torch", "apache_beam.ml.inference.base"} & sys.modules.keys())),
     "bytes": result.summary["bytes"],
     "stages": [stage["name"] for stage in result.summary["stages"]],
 }))
@@ -367,6 +510,18 @@ def test_profile_fast_imports_no_torch_and_reads_each_file_once(
     assert {name: row["status"] for name, row in found.items()} == {
         name: expected[0] for name, expected in (GROUPED | ALONE | FAILED).items()
     }
+
+
+def test_profile_fast_never_reads_a_file_twice_whatever_it_cannot_decide(tmp_path: Path) -> None:
+    make_parts(tmp_path / "in")
+    make_hard_collection(tmp_path / "in")
+    told = _watched(tmp_path / "in", tmp_path / "out", "fast")
+    assert set(told["opened"].values()) == {1}
+    assert len(told["opened"]) == 14 + 12
+    assert told["bytes"]["read_first"] == told["bytes"]["listed"]
+    assert told["bytes"]["read_second"] == 0
+    assert told["heavy"] == []
+    assert "words" not in told["stages"]
 
 
 def test_no_profile_reads_a_file_more_than_twice(tmp_path: Path) -> None:

@@ -24,11 +24,9 @@ from transforms.grouping.bands import (
     BandedKeys,
     band_keys,
     band_width,
-    compact,
     pairs_in_bands,
 )
 from transforms.grouping.hamming import (
-    KEY_BYTES,
     ORIENTATIONS,
     Pairs,
     distances,
@@ -45,14 +43,14 @@ from transforms.telemetry import STATS, MeteredDoFn, report_progress
 STAGE = "wavelet"
 ID_BYTES = 32
 EXHAUSTIVE_KEYS = 100_000
-# An exhaustive unit compares 8,192 keys with 8,192, about 1 s. A banded one holds 500,000 and
-# 500,000, about 500 MB.
+# An exhaustive unit compares 8,192 keys with 8,192, about 1 s. A banded one holds at most
+# 500,000 and 500,000, about 500 MB.
 _BLOCK_KEYS = 8192
 _BANDED_BLOCK_KEYS = 500_000
 # Each block travels once per block: beyond so many exhaustive ones, blocks grow instead.
 _MAX_BLOCKS = 12
-# Fewer banded blocks would leave workers idle.
-_MIN_BANDED_BLOCKS = 2
+# Six units; fewer would leave workers idle, and hold more at once.
+_MIN_BANDED_BLOCKS = 3
 # More images than this within the radius of one are a dense neighbourhood: in a small job, and in
 # one block of a large one. A scene of a real collection has tens.
 _DENSE = 1024
@@ -114,12 +112,11 @@ def block_count(keys: int) -> int:
 
 
 def _pack(contents: list[tuple[bytes, bytes, bytes]]) -> bytes:
-    """Return _KEYED [n] of (id, wavelet keys, rank)."""
-    ids, keys, ranks = zip(*contents, strict=True)
+    """Return _KEYED [n] of (id, compact keys, rank)."""
+    ids, signs, ranks = zip(*contents, strict=True)
     packed = np.empty(len(ids), _KEYED)
     packed["id"] = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
-    shape = (-1, ORIENTATIONS, KEY_BYTES)
-    packed["signs"] = compact(np.frombuffer(b"".join(keys), np.uint8).reshape(shape))
+    packed["signs"] = np.frombuffer(b"".join(signs), np.uint8).reshape(-1, COMPACT_BYTES)
     packed["rank"] = ranks
     values = band_keys(packed["signs"], band_width(0), bands=1).values[0]
     packed["place"] = values * _GOLDEN & np.uint64(0xFFFFFFFF)
@@ -189,7 +186,7 @@ class _Block:
         )
         keyed = keyed[np.argsort(keyed.view(first)["first"])]
         self.ids = np.ascontiguousarray(keyed["id"]).view(f"V{ID_BYTES}").ravel()
-        self.ranks = keyed["rank"]
+        self.ranks = np.ascontiguousarray(keyed["rank"])
         self.keys = band_keys(keyed["signs"], band_width(unit.keys))
         order = np.argsort(self.ranks, kind="stable")
         self.precedence = np.empty(len(order), np.int64)
@@ -202,6 +199,10 @@ class _Block:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def searched(self) -> BandedKeys:
+        """Return the keys of the images that follow no leader; a copy only if some do."""
+        return self.keys.take(self.free) if len(self.followers) else self.keys
 
     def led_pairs(self) -> Iterator[Pairs]:
         """Yield each follower with its leader, and with the first image that has its very key."""
@@ -244,7 +245,7 @@ class _Block:
 def _search(left: _Block, right: _Block, unit: BlockPair, radius_bits: int) -> Iterator[Pairs]:
     """Yield the near pairs of the images that follow no leader."""
     same = left is right
-    sides: list[BandedKeys] = [side.keys.take(side.free) for side in (left, right)]
+    sides: list[BandedKeys] = [side.searched() for side in (left, right)]
     if unit.keys <= EXHAUSTIVE_KEYS:
         found = pairs_within(sides[0].turned, sides[1].turned[0], radius_bits, same=same)
     else:

@@ -16,7 +16,7 @@ from transforms.outputs import several_outputs
 from transforms.records import Candidate, Content, Edge, StageStats
 from transforms.rounds import ComponentInputs
 
-_THUMBNAIL_SIDE = 256
+THUMBNAIL_SIDE = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ class ComparePairs(beam.PTransform):
         from transforms.models import DescriptorHandler, MatcherHandler
 
         read = colors.undecided | f"{name}: read" >> ReadMembers(
-            _THUMBNAIL_SIDE, settings.limits, records
+            THUMBNAIL_SIDE, settings.limits, records
         )
         embedded = read.fresh | f"{name}: embed" >> EmbedMembers(
             DescriptorHandler(settings.batch_size_global)

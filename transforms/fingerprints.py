@@ -33,7 +33,7 @@ STAGE = "fingerprint"
 # 500x375 pixels, the cheapest libjpeg scale that still shows sharpness and noise.
 MIN_SIDE = 94
 # The same where words are wanted: half of such a photograph.
-_WORDS_MIN_SIDE = 133
+WORDS_MIN_SIDE = 133
 # Images measured together: enough that Python's and numpy's share of the work is small, and few
 # enough samples (bytes) to hold.
 _BATCH_IMAGES = 32
@@ -74,7 +74,7 @@ def read_image(ref: ImageRef, data: bytes, limits: DecodeLimits, *, words: bool)
     Raises:
         ImageError: if the bytes give no pixels within the limits.
     """
-    side = _WORDS_MIN_SIDE if words else MIN_SIDE
+    side = WORDS_MIN_SIDE if words else MIN_SIDE
     decoded = decode(data, path=ref.path, min_side=side, limits=limits)
     rows, pixels = b"", decoded.pixels
     if words:

@@ -12,11 +12,17 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam import coders
+from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.outputs import several_outputs
+from transforms.outputs import in_global_window, several_outputs
+
+_PACKED_BYTES = 1 << 20  # records that a bundle holds before it passes them on
+_SIZE_BYTES = 4  # before each record of a pack
 
 
 class _EncodeDoFn(beam.DoFn):
+    """Packs what a bundle has of a key: an element costs more in the shuffle than its record."""
+
     def __init__(self, number: int, record_type: Any) -> None:
         self.prefix = bytes([number])
         self.record_type = record_type
@@ -24,8 +30,26 @@ class _EncodeDoFn(beam.DoFn):
     def setup(self) -> None:
         self.encode = coders.registry.get_coder(self.record_type).encode
 
-    def process(self, keyed: tuple[Any, Any]) -> Iterator[tuple[Any, bytes]]:
-        yield keyed[0], self.prefix + self.encode(keyed[1])
+    def start_bundle(self) -> None:
+        self.packs: dict[Any, list[bytes]] = {}
+        self.held = 0
+
+    def process(self, keyed: tuple[Any, Any]) -> Iterable[tuple[Any, bytes]]:
+        record = self.encode(keyed[1])
+        pack = self.packs.setdefault(keyed[0], [self.prefix])
+        pack.append(len(record).to_bytes(_SIZE_BYTES, "big"))
+        pack.append(record)
+        self.held += len(record)
+        return self._packed() if self.held >= _PACKED_BYTES else ()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for packed in self._packed():
+            yield in_global_window(packed)
+
+    def _packed(self) -> list[tuple[Any, bytes]]:
+        packed = [(key, b"".join(pack)) for key, pack in self.packs.items()]
+        self.start_bundle()
+        return packed
 
 
 class _DecodeDoFn(beam.DoFn):
@@ -40,9 +64,13 @@ class _DecodeDoFn(beam.DoFn):
         self, grouped: tuple[Any, Iterable[bytes]]
     ) -> Iterator[tuple[Any, dict[str, list[Any]]]]:
         records: dict[str, list[Any]] = {name: [] for name in self.types}
-        for encoded in grouped[1]:
-            name, decode = self.decoders[encoded[0]]
-            records[name].append(decode(encoded[1:]))
+        for pack in grouped[1]:
+            name, decode = self.decoders[pack[0]]
+            end = 1
+            while end < len(pack):
+                start = end + _SIZE_BYTES
+                end = start + int.from_bytes(pack[end:start], "big")
+                records[name].append(decode(pack[start:end]))
         yield grouped[0], records
 
 

@@ -80,7 +80,7 @@ class Content(NamedTuple):
     height: int
     animated: bool
     texture: float
-    wavelet_keys: bytes  # uint8 [8, 32]
+    wavelet_keys: bytes  # uint8 [64], the compact form of the eight, see grouping.bands
     color: bytes
     layout: bytes
     words: bytes
@@ -98,6 +98,11 @@ class Candidate(NamedTuple):
     wavelet_distance: int  # bits, least over the eight orientations; -1 if not measured yet
     orientation: int  # EXIF orientation value 1..8 that turns a into b
     votes: int = 0  # agreeing words; negative if b is mirrored; 0 if words did not propose it
+    # How a lies in b by the words, in 65536ths, see grouping.words.FIXED_POINT; 0 without votes.
+    turn_scale_x: int = 0
+    turn_scale_y: int = 0
+    shift_x: int = 0
+    shift_y: int = 0
 
 
 class Edge(NamedTuple):
@@ -123,6 +128,10 @@ class Edge(NamedTuple):
     error_type: str
     error_message: str
     failed_member: bytes  # content id that failed, or b""
+    turn_scale_x: int = 0  # this and what follows as in Candidate
+    turn_scale_y: int = 0
+    shift_x: int = 0
+    shift_y: int = 0
 
 
 class PairUnit(NamedTuple):

@@ -1,11 +1,14 @@
 """What is known of a component: its contents, candidates and edges, joined and numbered."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
+from numpy.typing import NDArray
 
-from transforms.grouping.hamming import KEY_BYTES, ORIENTATIONS, distances
+from transforms.grouping.bands import COMPACT_BYTES, turn
+from transforms.grouping.hamming import distances
 from transforms.grouping.walk import Pair, Verified
 from transforms.imaging.orientation import inverse_orientation
 from transforms.joins import JoinByKey
@@ -100,6 +103,10 @@ def blank_edge(candidate: Candidate) -> Edge:
         error_type="",
         error_message="",
         failed_member=b"",
+        turn_scale_x=candidate.turn_scale_x,
+        turn_scale_y=candidate.turn_scale_y,
+        shift_x=candidate.shift_x,
+        shift_y=candidate.shift_y,
     )
 
 
@@ -110,9 +117,9 @@ def likely(candidate: Candidate) -> bool:
 
 
 def star_candidate(first: Content, second: Content) -> Candidate:
-    """Return a pair that no generator proposed, measured."""
-    left, right = sorted((first, second), key=lambda content: content.content)
-    return measure(Candidate(left.content, right.content, STAR, -1, 1), left, right)
+    """Return a pair that no generator proposed; nothing of it is measured."""
+    left, right = sorted((first.content, second.content))
+    return Candidate(left, right, STAR, -1, 1)
 
 
 def measure(candidate: Candidate, first: Content, second: Content) -> Candidate:
@@ -123,20 +130,46 @@ def measure(candidate: Candidate, first: Content, second: Content) -> Candidate:
         first: one of them.
         second: the other.
     """
-    if candidate.wavelet_distance >= 0:
-        return candidate
-    left, right = (first, second) if first.content == candidate.a else (second, first)
-    keys = np.frombuffer(left.wavelet_keys, np.uint8).reshape(ORIENTATIONS, KEY_BYTES)
-    bits = distances(keys, np.frombuffer(right.wavelet_keys, np.uint8)[:KEY_BYTES])
-    best = int(bits.argmin())
-    return candidate._replace(wavelet_distance=int(bits[best]), orientation=best + 1)
+    return measure_all([candidate], [(first, second)])[0]
+
+
+def measure_all(
+    candidates: Sequence[Candidate], ends: Sequence[tuple[Content, Content]]
+) -> list[Candidate]:
+    """Return candidates with their wavelet distances and orientations; see ``measure``."""
+    measured = list(candidates)
+    rows = [row for row, one in enumerate(measured) if one.wavelet_distance < 0]
+    if not rows:
+        return measured
+    left, right = [], []
+    for row in rows:
+        first, second = ends[row]
+        if first.content != measured[row].a:
+            first, second = second, first
+        left.append(first.wavelet_keys)
+        right.append(second.wavelet_keys)
+    turned, plain = turn(_stack(left)), turn(_stack(right))[0]
+    bits = distances(turned, plain[None])
+    best = bits.argmin(axis=0)
+    for row, least, orientation in zip(rows, bits.min(axis=0).tolist(), best.tolist(), strict=True):
+        measured[row] = measured[row]._replace(wavelet_distance=least, orientation=orientation + 1)
+    return measured
+
+
+def _stack(keys: list[bytes]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), COMPACT_BYTES)
 
 
 def merge(one: Candidate, other: Candidate) -> Candidate:
     """Merge what two generators say of one pair."""
     names = sorted({*one.generators.split("+"), *other.generators.split("+")})
     known = one if one.wavelet_distance >= 0 else other
-    return known._replace(generators="+".join(names), votes=one.votes or other.votes)
+    voted = one if one.votes else other
+    return voted._replace(
+        generators="+".join(names),
+        wavelet_distance=known.wavelet_distance,
+        orientation=known.orientation,
+    )
 
 
 def orient(orientation: int, swapped: bool) -> int:

@@ -127,10 +127,17 @@ def _by_content(decision: Decision) -> tuple[bytes, Decision]:
     return decision.content, decision
 
 
+def _by_uri(image: FailedImage) -> tuple[bytes, FailedImage]:
+    # Longer than any pixel hash is, or of other bytes. One way for all rows is a step less.
+    return b"failed " + image.ref.uri.encode("utf-8", "surrogateescape"), image
+
+
 def _join(joined: tuple[bytes, dict[str, list[Any]]]) -> Iterator[ImageRow]:
     decision = next(iter(joined[1]["decisions"]), None)
     for image in joined[1]["images"]:
         yield row_of(image, decision)
+    for failed in joined[1]["failed"]:
+        yield failed_row(failed)
 
 
 @dataclasses.dataclass(eq=False)
@@ -156,12 +163,12 @@ class AssembleRows(beam.PTransform):
         decisions = self.decisions | "Key decisions" >> beam.Map(_by_content).with_output_types(
             tuple[bytes, Decision]
         )
-        read = (
-            {"images": keyed, "decisions": decisions}
-            | "Join decisions" >> JoinByKey(bytes, {"images": Fingerprint, "decisions": Decision})
+        failed = self.failed | "Key failures" >> beam.Map(_by_uri).with_output_types(
+            tuple[bytes, FailedImage]
+        )
+        types = {"images": Fingerprint, "decisions": Decision, "failed": FailedImage}
+        return (
+            {"images": keyed, "decisions": decisions, "failed": failed}
+            | "Join decisions" >> JoinByKey(bytes, types)
             | "Make rows" >> beam.FlatMap(_join).with_output_types(ImageRow)
         )
-        failed = self.failed | "Make failed rows" >> beam.Map(failed_row).with_output_types(
-            ImageRow
-        )
-        return (read, failed) | "Flatten rows" >> beam.Flatten()

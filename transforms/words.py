@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from apache_beam.utils.windowed_value import WindowedValue
 
+from transforms.fingerprints import WORDS_MIN_SIDE
 from transforms.grouping import words as grouping
-from transforms.imaging.words import ROW
+from transforms.imaging.words import ROW, SIDE
 from transforms.outputs import in_global_window, several_outputs
 from transforms.records import Candidate, Cap, Content, StageStats
 from transforms.telemetry import STATS, MeteredDoFn, report_progress
@@ -52,6 +53,21 @@ class ProposedPairs(NamedTuple):
 def part_count(contents: int) -> int:
     """Return into how many parts the words of that many images are cut."""
     return max(1, -(-contents // _PART_IMAGES))
+
+
+def words_size(width: int, height: int) -> tuple[int, int]:
+    """Return the width and height, pixels, in which the words of a picture lie.
+
+    Args:
+        width: of the picture after orientation, pixels.
+        height: of the same.
+    """
+    # As stage 1 decodes it, and then as imaging.words reduces it.
+    shorter = min(width, height)
+    part = next((p for p in (8, 4, 2) if -(-shorter // p) >= WORDS_MIN_SIDE), 1)
+    width, height = -(-width // part), -(-height // part)
+    scale = min(1.0, SIDE / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 class _PackDoFn(beam.DoFn):
@@ -95,11 +111,16 @@ def _unpack(
 def _candidates(
     names: npt.NDArray[np.void], votes: grouping.Votes, least: int
 ) -> Iterator[Candidate]:
-    for a, b, count in zip(
-        votes.first.tolist(), votes.second.tolist(), votes.votes.tolist(), strict=True
+    for a, b, count, transform in zip(
+        votes.first.tolist(),
+        votes.second.tolist(),
+        votes.votes.tolist(),
+        votes.transforms.tolist(),
+        strict=True,
     ):
         if abs(count) >= least:
-            yield Candidate(names[a].tobytes(), names[b].tobytes(), STAGE, -1, 1, count)
+            ends = names[a].tobytes(), names[b].tobytes()
+            yield Candidate(*ends, STAGE, -1, 1, count, *transform)
 
 
 class _MatchDoFn(MeteredDoFn):

@@ -26,6 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(folder / "again.jpg", saved(sea))
     write(folder / "small.jpg", saved(pictures.resized(sea, 0.5), quality=80))
     write(folder / "border.jpg", saved(pictures.bordered(sea, 0.05, (255, 255, 255))))
+    write(folder / "wide.jpg", saved(pictures.bordered(sea, 0.12, (255, 255, 255))))
     write(folder / "crop.jpg", saved(pictures.cropped(sea, 0.02)))
     write(folder / "turned.jpg", saved(pictures.turned(sea), quality=85))
     write(folder / "lossless.png", saved(sea, "PNG", compress_level=9))
@@ -81,7 +82,9 @@ def _threshold(found: dict[str, Any], stage: str, name: str) -> tuple[Any, ...]:
          ("reject", "local", "similar", None, "bytes")),
         ("sea.jpg", "moves.gif", [], "review undecided accept",
          ("review", "color", "similar", None, "origin")),
-        ("sea.jpg", "border.jpg", ["--profile=fast"], "review undecided accept",
+        ("sea.jpg", "border.jpg", ["--profile=fast"], "accept undecided accept",
+         ("accept", "color", "bordered", "A", "no_border")),
+        ("sea.jpg", "wide.jpg", ["--profile=fast"], "review undecided accept",
          ("review", "color", "similar", None, "effective_resolution")),
     ],
 )  # fmt: skip
@@ -174,7 +177,7 @@ def test_the_orientation_turns_a_into_b(folder: Path) -> None:
 
 OPTIONS = {
     # option: value, the other picture, stage and what it says then; without it, it says otherwise
-    "profile": ("fast", "border.jpg", "color", "review"),
+    "profile": ("fast", "wide.jpg", "color", "review"),
     "color_threshold": ("1", "crop.jpg", "color", "reject"),
     "global_threshold": ("1", "small.jpg", "global", "reject"),
     "local_threshold": ("1", "moves.gif", "local", "review"),

@@ -2,14 +2,26 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import beam_dedup
 from beam_dedup import options
 from beam_dedup.options import PROFILES, PipelineConfig, RunConfig, UsageError, parse
+from tests import pictures as made
+from tests.transforms import samples as made_up
+from tests.transforms.imaging.pictures import gained, photograph
+from transforms.color import judge_colors
+from transforms.imaging.color import color_descriptor
+from transforms.imaging.layout import layout
+from transforms.records import Candidate, Content
+from transforms.rounds import blank_edge
 
 _BASE = ["--input=in", "--output=out"]
 
@@ -75,7 +87,7 @@ def test_each_option_reaches_the_config_and_the_summary(
 @pytest.mark.parametrize(
     ("word", "changes"),
     [
-        ("--wavelet_bits=5", {"wavelet_bits": 5, "wavelet_accept_bits": 5}),
+        ("--wavelet_bits=5", {"wavelet_bits": 5}),
         ("--wavelet_bits=50", {"wavelet_bits": 50}),
         ("--color_threshold=0.1", {"color_reject": 0.1}),
         ("--color_threshold=1", {"color_reject": 1.0, "color_accept": 1.0}),
@@ -109,15 +121,124 @@ def test_cascade_settings_take_every_field() -> None:
     )
     settings = options.cascade_settings(config)
     assert (settings.global_reject, settings.local_accept) == (0.11, 0.92)
-    assert (settings.color.reject_similarity, settings.color.accept_bits) == (0.13, 9)
+    assert config.settings.wavelet_bits == 9
+    assert settings.color.reject_similarity == 0.13
     assert settings.max_group_size_color == 21
     assert settings.max_group_size_global == 22
     assert settings.max_group_size_local == 23
     assert settings.batch_size_color == 24
     assert settings.batch_size_global == 25
     assert settings.batch_size_local == 26
-    assert settings.relations == {"cropped"}
+    assert settings.relations == settings.color.relations == {"cropped"}
     assert (settings.limits.max_pixels, settings.limits.max_image_bytes) == (27, 28)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "stage", "field"),
+    [
+        ("color_reject", 0.11, "color", "reject_similarity"),
+        ("color_accept", 0.12, "color", "accept_similarity"),
+        ("layout_residual", 0.13, "color", "accept_residual"),
+        ("layout_accept", 0.14, "color", "accept_differing"),
+        ("layout_reject", 0.15, "color", "reject_differing"),
+        ("verify", None, "color", "verify"),
+        ("global_reject", 0.16, "", "global_reject"),
+        ("local_accept", 0.17, "", "local_accept"),
+        ("local_review", 0.18, "", "local_review"),
+        ("rounds", 7, "", "rounds"),
+    ],
+)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_each_value_of_a_profile_reaches_its_stage_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, profile: str, name: str, value: Any, stage: str, field: str
+) -> None:
+    config = _config(f"--profile={profile}")
+    base, before = PROFILES[profile], options.cascade_settings(config)
+    value = not base.verify if value is None else value
+    changed = dataclasses.replace(base, **{name: value})
+    monkeypatch.setattr(options, "PROFILES", {**PROFILES, profile: changed})
+    expected = dataclasses.replace(before.color if stage else before, **{field: value})
+    if stage:
+        expected = dataclasses.replace(before, color=expected)
+    assert expected != before
+    assert options.cascade_settings(config) == expected
+
+
+def _copy(change: Callable[[Any], Any]) -> list[Content]:
+    """Return a made-up photograph and a changed form of it, as stage 2 sees them."""
+    picture = photograph(4)
+    return [
+        made_up.make_content(name)._replace(
+            color=color_descriptor(pixels).tobytes(), layout=layout(pixels).tobytes()
+        )
+        for name, pixels in (("a", picture), ("b", np.ascontiguousarray(change(picture))))
+    ]
+
+
+def _warm(picture: Any) -> Any:
+    return gained(picture, (1.15, 1.0, 0.85))
+
+
+def _trimmed(picture: Any) -> Any:
+    return picture[4:-4, 4:-4]
+
+
+def _darker(picture: Any) -> Any:
+    """Bend the tone curve: a residual is left, and 2 % of the cells differ."""
+    return (255 * (picture / 255.0) ** 2).astype(np.uint8)
+
+
+def _shaded(picture: Any) -> Any:
+    """Darken a piece: no residual of it is small, and 7 % of the cells differ."""
+    shaded = picture.copy()
+    shaded[40:80, 60:120] = shaded[40:80, 60:120] * 0.6
+    return shaded
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "change", "verdicts"),
+    [
+        ("color_reject", (0.5, 1.0), _warm, ("accept", "reject")),
+        ("color_accept", (0.85, 1.0), _warm, ("accept", "undecided")),
+        ("layout_residual", (0.5, 0.1), _trimmed, ("accept", "undecided")),
+        ("layout_accept", (0.15, 0.0), _darker, ("accept", "undecided")),
+        ("layout_reject", (0.6, 0.01), _shaded, ("undecided", "reject")),
+    ],
+)
+def test_each_value_of_stage_2_has_an_effect(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    values: tuple[float, float],
+    change: Callable[[Any], Any],
+    verdicts: tuple[str, str],
+) -> None:
+    contents = {content.content: content for content in _copy(change)}
+    candidate = Candidate(*sorted(contents), "wavelet", 8, 1)
+    config, found = _config(), []
+    base = dataclasses.replace(PROFILES["balanced"], layout_accept=0.0)
+    for value in values:
+        settings = dataclasses.replace(base, **{name: value})
+        monkeypatch.setattr(options, "PROFILES", {"balanced": settings})
+        color = options.cascade_settings(config).color
+        (edge,) = judge_colors([blank_edge(candidate)], contents, color)
+        found.append(edge.verdict)
+    assert tuple(found) == verdicts
+
+
+@pytest.mark.parametrize(("word_votes", "proposed"), [(0, None), (2, "words"), (256, None)])
+def test_word_votes_have_an_effect(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word_votes: int, proposed: str | None
+) -> None:
+    one = made.photo(800, 480, 360)
+    made.write(tmp_path / "in/a.jpg", made.saved(one))
+    made.write(tmp_path / "in/b.jpg", made.saved(made.cropped(one, 0.2)))
+    settings = dataclasses.replace(PROFILES["balanced"], word_votes=word_votes)
+    monkeypatch.setattr(options, "PROFILES", {"balanced": settings})
+    result = beam_dedup.deduplicate(tmp_path / "in", tmp_path / "out", workers=1)
+    generators = [edge["generators"] for edge in result.edges.to_pylist()]
+    assert generators == ([proposed] if proposed else [])
+    searched = {one["name"] for one in result.summary["generators"]}
+    assert searched == ({"wavelet", "words"} if word_votes else {"wavelet"})
 
 
 @pytest.mark.parametrize(
@@ -342,6 +463,16 @@ def test_settings_are_checked() -> None:
         dataclasses.replace(PROFILES["fast"], wavelet_bits=257)
     with pytest.raises(UsageError, match="rounds"):
         dataclasses.replace(PROFILES["fast"], rounds=0)
+    for name in ("layout_residual", "layout_accept", "layout_reject"):
+        for value in (-0.01, 1.01, float("nan"), True):
+            with pytest.raises(UsageError, match=name):
+                dataclasses.replace(PROFILES["fast"], **{name: value})
+    for votes in (-1, 257, 2.5):
+        with pytest.raises(UsageError, match="word_votes"):
+            dataclasses.replace(PROFILES["fast"], word_votes=votes)
+    with pytest.raises(UsageError, match="one match fixes no transform"):
+        dataclasses.replace(PROFILES["fast"], word_votes=1)
+    assert dataclasses.replace(PROFILES["fast"], word_votes=2).word_votes == 2
 
 
 def test_help_names_every_option_of_ours_and_points_to_beam() -> None:

@@ -8,8 +8,9 @@ import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
+from tests.transforms.samples import make_content
 from transforms import components as module
-from transforms.components import PartitionCandidates, shard_count
+from transforms.components import KeyByComponent, PartitionCandidates, shard_count
 from transforms.records import Candidate, Cap
 
 
@@ -142,3 +143,43 @@ def test_a_bound_below_one_is_refused(pairs):
 )
 def test_shards_hold_about_half_the_bound_in_arcs_and_are_not_tiny(pairs, limit, shards):
     assert shard_count(pairs, limit) == shards
+
+
+@pytest.mark.parametrize("packed", [16_384, 3])
+def test_contents_in_pairs_and_copies_are_keyed_and_lone_ones_are_dropped(monkeypatch, packed):
+    monkeypatch.setattr(module, "_PACKED", packed)
+    monkeypatch.setattr(module, "_HELD", packed)
+    paired = [make_content(f"p{number}", words=b"words") for number in range(10)]
+    copied = [make_content(f"c{number}")._replace(copies=2) for number in range(4)]
+    lone = [make_content(f"l{number}") for number in range(10)]
+    members = [(content.content, _name(index // 2)) for index, content in enumerate(paired)]
+    in_pairs = [
+        (component, content._replace(words=b""))
+        for (_, component), content in zip(members, paired, strict=True)
+    ]
+    with TestPipeline("FnApiRunner") as pipeline:
+        labelled = pipeline | "Members" >> beam.Create(members)
+        contents = pipeline | "Contents" >> beam.Create([*lone, *paired, *copied])
+        keyed = contents | KeyByComponent(labelled)
+        assert_that(keyed.paired, equal_to(in_pairs), label="paired")
+        alone = [(content.content, content) for content in copied]
+        assert_that(keyed.all, equal_to(in_pairs + alone), label="all")
+
+
+def test_a_lone_content_whose_id_begins_as_a_members_is_dropped():
+    member = make_content("m")
+    lone = make_content("l")._replace(content=member.content[:-1] + b"?")
+    with TestPipeline("FnApiRunner") as pipeline:
+        labelled = pipeline | "Members" >> beam.Create([(member.content, member.content)])
+        keyed = pipeline | beam.Create([lone, member]) | KeyByComponent(labelled)
+        assert_that(keyed.all, equal_to([(member.content, member)]))
+
+
+def test_without_members_only_copies_are_keyed():
+    copied = make_content("c")._replace(copies=2)
+    with TestPipeline("FnApiRunner") as pipeline:
+        none = pipeline | beam.Create([]).with_output_types(tuple[bytes, bytes])
+        keyed = pipeline | "Contents" >> beam.Create([make_content("l"), copied])
+        found = keyed | KeyByComponent(none)
+        assert_that(found.all, equal_to([(copied.content, copied)]), label="all")
+        assert_that(found.paired, equal_to([]), label="paired")

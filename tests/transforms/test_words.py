@@ -9,9 +9,14 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from tests.transforms.samples import digest, make_content
 from transforms import words as module
+from transforms.fingerprints import read_image
 from transforms.grouping import words as grouping
+from transforms.imaging import words as imaging
+from transforms.imaging.decode import DecodeLimits
 from transforms.imaging.words import word_rows
-from transforms.words import ProposeByWords, part_count
+from transforms.records import Candidate, ImageRef
+from transforms.rounds import blank_edge, merge
+from transforms.words import ProposeByWords, part_count, words_size
 
 
 def _picture(seed):
@@ -86,3 +91,35 @@ def test_g7_one_vote_is_refused():
 
 def test_parts_grow_with_the_images():
     assert [part_count(n) for n in (0, 1, 8192, 8193, 10**6)] == [1, 1, 1, 2, 123]
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        (240, 180),
+        (500, 375),
+        (319, 400),
+        (320, 320),
+        (64, 900),
+        (300, 290),
+        (1281, 1279),
+        (900, 2001),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_words_lie_in_a_picture_of_the_size_that_is_derived(monkeypatch, size, suffix):
+    seen = []
+    reduced = imaging._reduced
+    monkeypatch.setattr(imaging, "_reduced", lambda pixels: seen.append(reduced(pixels)) or seen[0])
+    _, data = cv2.imencode(suffix, np.zeros((size[1], size[0], 3), np.uint8))
+    ref = ImageRef("file:///a", "a", "a", 0, len(data), None, None, "")
+    read_image(ref, data.tobytes(), DecodeLimits(), words=True)
+    assert seen[0].shape[::-1] == words_size(*size)
+
+
+def test_the_transform_is_carried_to_the_edge():
+    words = Candidate(b"a", b"b", "words", -1, 1, -7, 65536, 12, -3, 4)
+    wavelet = Candidate(b"a", b"b", "wavelet", 12, 6)
+    for both in (merge(words, wavelet), merge(wavelet, words)):
+        assert both == Candidate(b"a", b"b", "wavelet+words", 12, 6, -7, 65536, 12, -3, 4)
+        assert blank_edge(both)[-4:] == (65536, 12, -3, 4)

@@ -14,8 +14,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 ID = np.dtype("V32")
 PAIR = np.dtype([("a", ID), ("b", ID)])
@@ -97,6 +95,10 @@ def label_components(
         The distinct ids in ascending order [n], and for each the index of the least id of its
         component, int64 [n].
     """
+    # Here: to import it takes 0.2 s, which many workers never need.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     ids, index = index_ids(np.concatenate([left, right]))
     rows, columns = np.split(index, 2)
     graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(len(ids), len(ids)))

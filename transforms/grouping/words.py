@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from transforms.imaging.words import NO_MIRROR, SCALE, WORD_BITS
 
-__all__ = ["Matches", "Votes", "count_votes", "match_words", "word_width"]
+__all__ = ["Matches", "Votes", "count_votes", "match_words", "unit_maps", "word_width"]
 
 #: Images with one word above which its pairs are no longer all made.
 DF_CUT: Final = 64
@@ -38,6 +38,10 @@ POSTING: Final = np.dtype(
 )
 MIRRORED: Final = 128
 _PLACE: Final = [("x", "u1"), ("y", "u1"), ("angle", "u1"), ("level", "u1")]
+#: A point of the first image at x + iy, in the pixels in which words lie, is at z (x + iy) + t of
+#: the second, or of the second flipped so that x is 255 - x; a transform is the real and imaginary
+#: parts of z and t in parts of this size.
+FIXED_POINT: Final = 1 << 16
 #: Two matched points: of the first image as it is, of the second flipped if its level says so.
 MATCH: Final = np.dtype([("a", _PLACE), ("b", _PLACE)])
 
@@ -59,6 +63,7 @@ class Votes(NamedTuple):
     first: _Index  # [k]
     second: _Index  # [k]
     votes: npt.NDArray[np.int16]  # [k], agreeing matches; negative if the second one is flipped
+    transforms: npt.NDArray[np.int32]  # [k, 4], see ``FIXED_POINT``
 
 
 def word_width(images: int) -> int:
@@ -181,37 +186,48 @@ def count_votes(
     order = np.lexsort((places.view("<u8"), key))
     key, places = key[order], places[order]
     starts = np.flatnonzero(np.r_[True, key[1:] != key[:-1]][: len(key)])
-    votes = _agreeing(places, starts, np.diff(np.r_[starts, len(key)]))
+    votes, transforms = _agreeing(places, starts, np.diff(np.r_[starts, len(key)]))
     kept = votes >= least
-    return _best_sense(key[starts[kept]], votes[kept], images)
+    return _best_sense(key[starts[kept]], votes[kept], transforms[kept], images)
 
 
-def _best_sense(key: _Index, votes: npt.NDArray[np.int16], images: int) -> Votes:
+def _best_sense(
+    key: _Index, votes: npt.NDArray[np.int16], transforms: npt.NDArray[np.int32], images: int
+) -> Votes:
     """Keep, of a pair that agrees as it is and flipped, the sense with more votes."""
     signed = np.where(key % 2 == 1, -votes, votes).astype(np.int16)
     pair = key // 2
     order = np.lexsort((key % 2, -votes, pair))
-    pair, signed = pair[order], signed[order]
+    pair = pair[order]
     top = np.r_[True, pair[1:] != pair[:-1]][: len(pair)]
-    return Votes(pair[top] // images, pair[top] % images, signed[top])
+    pair, order = pair[top], order[top]
+    return Votes(pair // images, pair % images, signed[order], transforms[order])
 
 
 def _agreeing(
     places: npt.NDArray[np.void], starts: _Index, counts: _Index
-) -> npt.NDArray[np.int16]:
-    """Return the largest number of agreeing matches of each pair."""
-    best = np.zeros(len(starts), np.int16)
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int32]]:
+    """Return the largest number of agreeing matches of each pair, and their transform."""
+    best, transforms = np.zeros(len(starts), np.int16), np.zeros((len(starts), 4), np.int32)
     looked = np.minimum(counts, _MOST_MATCHES)
     for count in np.unique(looked).tolist():
         these = np.flatnonzero(looked == count)
         for begin in range(0, len(these), _CHUNK):
             some = these[begin : begin + _CHUNK]
-            best[some] = _agree(places[starts[some][:, None] + np.arange(count)])
-    return best
+            of_pairs = places[starts[some][:, None] + np.arange(count)]
+            agree = _agree(of_pairs)
+            best[some] = agree.sum(axis=1)
+            several = np.flatnonzero(best[some] > 1)
+            transforms[some[several]] = _fitted(of_pairs[several], agree[several])
+    return best, transforms
 
 
-def _agree(places: npt.NDArray[np.void]) -> npt.NDArray[np.int16]:
-    """Count agreeing matches, MATCH [n, k]: each in turn is taken for the transform."""
+def _agree(places: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+    """Return the most matches that agree, of MATCH [n, k]: each in turn is taken for the transform.
+
+    Returns:
+        bool [n, k]; the earliest of several sets of one size.
+    """
     a, b = places["a"], places["b"]
     xa, ya, xb, yb = (
         side[name].astype(np.float32) for side, name in ((a, "x"), (a, "y"), (b, "x"), (b, "y"))
@@ -219,7 +235,7 @@ def _agree(places: npt.NDArray[np.void]) -> npt.NDArray[np.int16]:
     turn = (b["angle"].astype(np.int16) - a["angle"]).astype(np.float32) * np.float32(_ANGLE_STEP)
     # A point found at a higher level is larger: the picture in which it is has the larger scale.
     levels = (b["level"] % MIRRORED).astype(np.float32) - a["level"]
-    best = np.zeros(len(places), np.int16)
+    agree, most = np.zeros(places.shape, np.bool_), np.zeros(len(places), np.int64)
     for seed in range(places.shape[1]):
         one = slice(seed, seed + 1)
         ax, ay, bx, by = xa - xa[:, one], ya - ya[:, one], xb - xb[:, one], yb - yb[:, one]
@@ -234,8 +250,60 @@ def _agree(places: npt.NDArray[np.void]) -> npt.NDArray[np.int16]:
             & (_turned(direction - turn[:, one]) < _DIRECTION_LIMIT)
             & (np.abs(length - levels[:, one] * np.float32(np.log(SCALE))) < _LENGTH_LIMIT)
         )
-        best = np.maximum(best, good.sum(axis=1, dtype=np.int16) + np.int16(1))
-    return best
+        good[:, seed] = True
+        count = good.sum(axis=1)
+        better = count > most
+        agree[better], most[better] = good[better], count[better]
+    return agree
+
+
+def _fitted(places: npt.NDArray[np.void], agree: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """Fit a similarity transform to the matches that agree, int32 [n, 4], see ``FIXED_POINT``.
+
+    The scale is the ratio of the deviations, so that exchanging the images inverts the transform.
+    """
+    a, b = (places[side]["x"] + 1j * places[side]["y"] for side in ("a", "b"))
+    weights = agree / agree.sum(axis=1, keepdims=True)
+    mean_a, mean_b = (weights * a).sum(axis=1), (weights * b).sum(axis=1)
+    apart_a, apart_b = a - mean_a[:, None], b - mean_b[:, None]
+    both = (weights * apart_b * np.conj(apart_a)).sum(axis=1)
+    scale = np.sqrt(
+        (weights * np.abs(apart_b) ** 2).sum(axis=1) / (weights * np.abs(apart_a) ** 2).sum(axis=1)
+    )
+    z = scale * both / np.maximum(np.abs(both), 1e-9)
+    t = mean_b - z * mean_a
+    parts = np.stack([z.real, z.imag, t.real, t.imag], axis=1)
+    return np.asarray(np.rint(parts * FIXED_POINT), np.int32)
+
+
+def unit_maps(
+    transforms: npt.NDArray[np.int32],
+    votes: npt.NDArray[np.integer],
+    sizes_a: npt.NDArray[np.integer],
+    sizes_b: npt.NDArray[np.integer],
+) -> npt.NDArray[np.float64]:
+    """Return transforms as maps between pictures of side 1.
+
+    Args:
+        transforms: int32 [n, 4] of ``Votes``.
+        votes: int [n] of the same.
+        sizes_a: int [n, 2], width and height, pixels, in which the words of a lie.
+        sizes_b: int [n, 2], the same of b.
+
+    Returns:
+        float64 [n, 2, 3], affine maps over (x, y, 1), x and y from 0 to 1 over each picture.
+    """
+    parts = transforms / FIXED_POINT
+    maps = np.empty((len(parts), 2, 3))
+    maps[:, 0] = np.stack([parts[:, 0], -parts[:, 1], parts[:, 2]], axis=1)
+    maps[:, 1] = np.stack([parts[:, 1], parts[:, 0], parts[:, 3]], axis=1)
+    flipped = np.asarray(votes) < 0
+    maps[flipped, 0] *= -1.0
+    maps[flipped, 0, 2] += 255.0
+    # The centre of the first pixel is at 0, its outer corner at the border of the picture.
+    maps[:, :, 2] += 0.5 - 0.5 * maps[:, :, :2].sum(axis=2)
+    maps[:, :, :2] *= np.asarray(sizes_a, np.float64)[:, None, :]
+    return np.asarray(maps / np.asarray(sizes_b, np.float64)[:, :, None], np.float64)
 
 
 def _turned(angle: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

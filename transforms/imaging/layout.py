@@ -15,6 +15,9 @@ luma, its ground. Two grids are compared cell by cell:
 
 A copy of the whole picture leaves nothing, a caption or a logo leaves a piece, another picture
 leaves differing cells everywhere.
+
+Where it is known how one picture lies in the other, ``compare_placed`` lays the one with the finer
+cells onto the grid of the other and compares, in the same way, what they have in common.
 """
 
 from typing import Any, Final, NamedTuple
@@ -24,11 +27,25 @@ import numpy as np
 import numpy.typing as npt
 
 from transforms.imaging import orientation as _orientation
+from transforms.imaging.color import GRID_SIDE as _COLOR_SIDE
+from transforms.imaging.color import chroma_similarity
 
-__all__ = ["GRID_SIDE", "LAYOUT_BYTES", "LayoutComparison", "compare_layouts", "layout"]
+__all__ = [
+    "GRID_SIDE",
+    "LAYOUT_BYTES",
+    "LayoutComparison",
+    "PlacedComparison",
+    "compare_layouts",
+    "compare_placed",
+    "frames",
+    "invert",
+    "layout",
+    "placed_chroma",
+]
 
 GRID_SIDE: Final = 24
 _CELLS: Final = GRID_SIDE * GRID_SIDE
+_COLOR_CELLS: Final = _COLOR_SIDE * _COLOR_SIDE
 #: uint8: luma of the cells row by row, then the share of the ground in 255ths.
 LAYOUT_BYTES: Final = _CELLS + 1
 
@@ -49,6 +66,19 @@ _FAR: Final = 4.0  # cells; a fit never moves a border further
 _LEVELS: Final = 6.0  # grey levels of luma that differ
 _RESIDUAL: Final = 0.15  # mean square of the normalised residual over 3x3 cells that differs
 _CURVE: Final = 0.25  # bend of the tone curve that is forgiven, per squared deviation
+_SUBSAMPLE: Final = 0.25  # cells from the centre of a cell to the four places that make its mean
+_EDGE_SLACK: Final = 0.15  # cells by which a covered cell may stand out: rounding, and a poor fit
+_SAME_SIZE: Final = 1e-6  # change of area below which two pictures have cells of one size
+_AREA_SIDE: Final = 8  # cells of a side in which common areas are measured
+_SETTLED: Final = 0.2  # differing share of a placed pair that needs no second fit
+_REFINED: Final = 2.0  # cells by which a fit may move a placed picture
+_UNCOVERED: Final = 0.05  # share of a cell that a picture may cover and tell nothing of it
+_LEAST_UNCOVERED: Final = 8  # cells
+_FRAME_LEVELS: Final = 8.0  # grey levels within which a frame is one luma
+_FRAME_EVEN: Final = 0.6  # share of a frame that is
+_STEP_LEVELS: Final = 16.0  # grey levels between a frame and what it frames
+_FRAME_STEPS: Final = 0.4  # share of the border at which there is such a step
+_INNER: Final = 4  # cells; captions and bars lie nearer to the border of what is common
 
 
 class LayoutComparison(NamedTuple):
@@ -215,9 +245,12 @@ def _sum(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(values.reshape(-1, values.shape[2]).sum(axis=0))
 
 
-def _luma_residual(a: _Array, b: _Array, residual: _Array) -> _Array:
+def _luma_residual(a: _Array, b: _Array, residual: _Array, inside: _Array | None = None) -> _Array:
     """Return what a tone curve, fitted where the grids agree, leaves of luma, in grey levels."""
     weights = 1.0 / (1.0 + (residual * np.float32(10.0)) ** 2)
+    if inside is not None:
+        weights *= inside
+        weights += np.float32(1e-6)  # where there is none inside
     total = _sum(weights)
     scores, deviations = [], []
     for grid in (a, b):
@@ -248,6 +281,321 @@ def _framed(grid: _Array) -> npt.NDArray[np.bool_]:
         changes.append(sides.var(axis=1).mean(axis=0))
     outer, inner = changes
     return np.asarray(outer + _FRAME_NOISE < _FRAME_SHARE * (inner + _FRAME_NOISE))
+
+
+# --------------------------------------------------------------------------------------- placed
+class PlacedComparison(NamedTuple):
+    """How the layouts of n pairs agree where one lies in the other; float64 [n], 4 decimals.
+
+    Attributes:
+        correlation: of the normalised grids over the common cells, -1..1.
+        telling: common cells that differ, or have texture in both and agree; 0..576.
+        differing: the share of the telling cells, 0..1, that differ.
+        inner: the share of all common cells, 0..1, that differ and lie more than 4 cells from the
+            border of what is common, where no caption or bar reaches.
+        area_a: share of a, 0..1, that b shows too.
+        area_b: share of b, 0..1, that a shows too.
+    """
+
+    correlation: npt.NDArray[np.float64]
+    telling: npt.NDArray[np.float64]
+    differing: npt.NDArray[np.float64]
+    inner: npt.NDArray[np.float64]
+    area_a: npt.NDArray[np.float64]
+    area_b: npt.NDArray[np.float64]
+
+
+_PLACED_DIFFERING: Final = 2  # the columns of what _placed_evidence finds
+_PLACED_FIELDS: Final = 4
+
+
+def compare_placed(
+    a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], placed: npt.NDArray[np.float64]
+) -> PlacedComparison:
+    """Compare pairs of layouts where each ``a`` is laid over its ``b``.
+
+    Args:
+        a: uint8 [n, 577].
+        b: uint8 [n, 577].
+        placed: float64 [n, 2, 3], invertible affine maps from a to b over (x, y, 1), x and y from 0
+            to 1 over the width and height of each picture.
+
+    Returns:
+        What agrees; exchanging a and b (with the inverse maps) exchanges the areas and changes
+        nothing else, and no row depends on the others.
+    """
+    back = invert(placed)
+    swapped = _is_larger(a, b, placed)  # the one with the smaller cells is moved
+    onto = np.where(swapped[:, None, None], back, placed)
+    moved = np.where(swapped[:, None], b, a)[:, :_CELLS]
+    fixed = np.where(swapped[:, None], a, b)[:, :_CELLS]
+    found = np.empty((len(a), _PLACED_FIELDS))
+    for start in range(0, len(a), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        found[part] = _compare_placed_chunk(moved[part], fixed[part], onto[part])
+    areas = np.stack([_coverage(onto, _AREA_SIDE).mean(axis=(1, 2)) for onto in (back, placed)])
+    return PlacedComparison(*(np.round(np.concatenate([found.T, areas]), 4) + 0.0))
+
+
+def invert(maps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the inverses of affine maps float64 [n, 2, 3]."""
+    out = np.empty_like(maps)
+    out[:, :, :2] = np.linalg.inv(maps[:, :, :2])
+    out[:, :, 2] = -(out[:, :, :2] @ maps[:, :, 2:])[:, :, 0]
+    return out
+
+
+def _determinants(maps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.asarray(np.abs(np.linalg.det(maps[:, :, :2])), np.float64)
+
+
+def _is_larger(
+    a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], placed: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Return which a have larger cells than their b, and of equal ones the one in a fixed order."""
+    growth = _determinants(placed)
+    first = (a != b).argmax(axis=1)[:, None]
+    later = (np.take_along_axis(a, first, 1) > np.take_along_axis(b, first, 1))[:, 0]
+    return np.where(np.abs(growth - 1.0) < _SAME_SIZE, later, growth > 1.0)
+
+
+def _compare_placed_chunk(
+    moved: npt.NDArray[np.uint8], fixed: npt.NDArray[np.uint8], onto: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Compare layouts [n, 576] where ``onto`` maps the first to the second: float64 [n, 4]."""
+    count = len(moved)
+    onto = np.concatenate([onto, np.repeat(onto[-1:], max(_LEAST_ROWS - count, 0), axis=0)])
+    a, b = _stacked(moved), _stacked(fixed)
+    # Reading between cells blurs the moved picture, averaging over more of them less and less: this
+    # much, in squared cells, is then missing in the fixed one. A cell has 1/12 itself.
+    blur = (0.25 * _determinants(onto) + _SUBSAMPLE**2 - 1 / 12).clip(0.0, 0.25).astype(np.float32)
+    from_cells = invert(onto)
+    from_cells[:, :, 2] = (
+        GRID_SIDE * from_cells[:, :, 2] + 0.5 * from_cells[:, :, :2].sum(axis=2) - 0.5
+    )
+    found, rest = _placed_evidence(a, b, from_cells, blur)
+    again = np.flatnonzero(found[:count, _PLACED_DIFFERING] > _SETTLED)
+    if len(again):
+        rows = np.concatenate([again, np.repeat(again[-1:], max(_LEAST_ROWS - len(again), 0))])
+        part_a, part_b = np.ascontiguousarray(a[..., rows]), np.ascontiguousarray(b[..., rows])
+        refined, _ = _placed_evidence(
+            part_a, part_b, _refined(from_cells[rows], rest[rows]), blur[rows]
+        )
+        refined = refined[: len(again)]
+        better = refined[:, _PLACED_DIFFERING] < found[again, _PLACED_DIFFERING]
+        found[again[better]] = refined[better]
+    return found[:count]
+
+
+def _refined(
+    from_cells: npt.NDArray[np.float64], misfit: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return maps of cells [n, 2, 3] that first move a cell by a misfit [n, 6]."""
+    half = GRID_SIDE / 2
+    step = np.zeros((len(misfit), 3, 3))
+    step[:, 2, 2] = 1.0
+    for row, p in enumerate((misfit[:, :3], misfit[:, 3:])):
+        step[:, row, :2] = p[:, 1:] / half
+        step[:, row, row] += 1.0
+        step[:, row, 2] = p[:, 0] + (p[:, 1] + p[:, 2]) * (0.5 / half - 1.0)
+    return np.asarray(from_cells @ step, np.float64)
+
+
+def _placed_evidence(
+    a: _Array, b: _Array, from_cells: npt.NDArray[np.float64], blur: _Array
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Measure grids [24, 24, n] where cells of b are mapped to those of a.
+
+    Returns:
+        float64 [n, 4], the first fields of ``PlacedComparison``, and the misfit [n, 6] that is
+        left.
+    """
+    laid, inside = _laid(a, from_cells)
+    b = _blurred(b, inside, blur)
+    share = np.maximum(_box(inside, 2), np.float32(1e-3))
+    normal_a, variance_a = _normalised_inside(laid, inside, share)
+    normal_b, variance_b = _normalised_inside(b, inside, share)
+    rest = _fit(normal_a, normal_b, inside).clip(-_REFINED, _REFINED)
+    shift = _shift(normal_a, normal_b, rest) * inside
+    normal_a += shift
+    normal_b -= shift
+    change = normal_b - normal_a
+    residual = _box(change * change, 1)
+    residual *= inside / np.maximum(_box(inside, 1), np.float32(1e-3))
+    shift = _shift(laid, b, rest)
+    off = residual > _RESIDUAL
+    off &= _luma_residual(laid + shift, b - shift, residual, inside) > _LEVELS
+    texture = (np.minimum(variance_a, variance_b) > _TEXTURED**2) & (inside > 0)
+    correlation = _sum(normal_a * normal_b) / np.sqrt(
+        _sum(normal_a * normal_a) * _sum(normal_b * normal_b) + np.float32(1e-6)
+    )
+    differing = _sum(off)
+    telling = differing + _sum(texture & (residual <= _RESIDUAL))
+    inner = _sum(off & (_eroded(inside, _INNER) > 0)) / np.maximum(_sum(inside), 1)
+    found = np.stack([correlation, telling, differing / np.maximum(telling, 1), inner], axis=1)
+    return found.astype(np.float64), rest
+
+
+def _laid(a: _Array, from_cells: npt.NDArray[np.float64]) -> tuple[_Array, _Array]:
+    """Return a's means over mapped cells, and 1 for the cells that it covers, else 0."""
+    maps = from_cells.astype(np.float32)[..., None, None]
+    places = np.arange(GRID_SIDE, dtype=np.float32)
+    axes, half = [], np.float32(GRID_SIDE / 2)
+    inside = np.ones((len(maps), GRID_SIDE, GRID_SIDE), np.bool_)
+    for row in range(2):
+        along = maps[:, row, 0] * places + maps[:, row, 1] * places[:, None] + maps[:, row, 2]
+        reach = np.float32(0.5) * (np.abs(maps[:, row, 0]) + np.abs(maps[:, row, 1]))
+        covered = np.abs(along - (half - np.float32(0.5))) + reach < half + np.float32(_EDGE_SLACK)
+        inside &= covered
+        axes.append(along)
+    column = _pairs_first(a).reshape(-1, GRID_SIDE)
+    laid = np.zeros_like(column)
+    for dx in (-_SUBSAMPLE, _SUBSAMPLE):
+        for dy in (-_SUBSAMPLE, _SUBSAMPLE):
+            x, y = (
+                along + np.float32(dx) * maps[:, row, 0] + np.float32(dy) * maps[:, row, 1]
+                for row, along in enumerate(axes)
+            )
+            laid += _read(column, x, y)
+    laid *= np.float32(0.25)
+    return _pairs_last(laid.reshape(inside.shape)), _pairs_last(inside.astype(np.float32))
+
+
+def _blurred(grid: _Array, inside: _Array, blur: _Array) -> _Array:
+    """Blur the cells inside by a variance [n], squared cells, with no other cell."""
+    out = grid.copy()
+    for axis in range(2):
+        here, there = (slice(None),) * axis, (slice(None),) * axis
+        here, there = (*here, slice(None, -1)), (*there, slice(1, None))
+        change = (grid[there] - grid[here]) * (inside[there] * inside[here])
+        change *= np.float32(0.5) * blur
+        out[here] += change
+        out[there] -= change
+    return out
+
+
+def _normalised_inside(grid: _Array, inside: _Array, share: _Array) -> tuple[_Array, _Array]:
+    """Do as ``_normalised`` with the cells inside alone; ``share`` is how many of the near are."""
+    apart = (grid - _box(grid * inside, 2) / share) * inside
+    variance = _box(apart * apart, 2) / share
+    return apart / np.sqrt(variance + np.float32(_NOISE**2)), variance
+
+
+def _eroded(inside: _Array, depth: int) -> _Array:
+    """Keep the cells that are further than ``depth`` cells from any that is not inside."""
+    out = inside.copy()
+    for axis in range(2):
+        view = out.swapaxes(0, axis)
+        before = view.copy()
+        for step in range(1, depth + 1):
+            view[step:] *= before[:-step]
+            view[:-step] *= before[step:]
+        view[:depth] = 0
+        view[-depth:] = 0
+    return out
+
+
+def _coverage(onto: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.float64]:
+    """Return the share of each cell, 0..1, that a picture covers: float64 [n, side, side].
+
+    Args:
+        onto: float64 [n, 2, 3], maps from the picture to the one with the cells. Exact where it
+            lies straight; for small turns it is near.
+        side: of the grid of cells.
+    """
+    back = invert(onto)[..., None, None]
+    centres = (np.arange(side) + 0.5) / side
+    out = np.ones((len(onto), side, side))
+    for row in range(2):
+        place = back[:, row, 0] * centres + back[:, row, 1] * centres[:, None] + back[:, row, 2]
+        extent = (np.abs(back[:, row, 0]) + np.abs(back[:, row, 1])) / side
+        covered = np.minimum(place + extent / 2, 1.0) - np.maximum(place - extent / 2, 0.0)
+        out *= np.clip(covered / extent, 0.0, 1.0)
+    return out
+
+
+def placed_chroma(
+    a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], placed: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Compare the chroma of pairs of colour descriptors where each ``a`` is laid over its ``b``.
+
+    The cells of the picture with the smaller ones are compared with what the other shows there.
+
+    Args:
+        a: uint8 [n, 108].
+        b: uint8 [n, 108].
+        placed: float64 [n, 2, 3], affine maps from a to b as in ``compare_placed``.
+
+    Returns:
+        Similarity, float64 [n] in 0..1, 4 decimals; 0 where no cell is common.
+    """
+    swapped = _is_larger(a, b, placed)[:, None, None]
+    onto = np.where(swapped, invert(placed), placed)[..., None, None]
+    planes_a, planes_b = (side.reshape(-1, 3, _COLOR_CELLS).astype(np.float64) for side in (a, b))
+    small = np.where(swapped, planes_b, planes_a)
+    large = np.where(swapped, planes_a, planes_b).reshape(-1, 3, _COLOR_SIDE, _COLOR_SIDE)
+    centres = (np.arange(_COLOR_SIDE) + 0.5) / _COLOR_SIDE
+    x, y = (
+        (onto[:, row, 0] * centres + onto[:, row, 1] * centres[:, None] + onto[:, row, 2])
+        * _COLOR_SIDE - 0.5
+        for row in range(2)
+    )  # fmt: skip
+    last = _COLOR_SIDE - 1
+    weights = (np.maximum(np.abs(x - last / 2), np.abs(y - last / 2)) < last / 2 + 0.25).astype(
+        np.float64
+    )
+    seen = _between(large, np.clip(x, 0, last), np.clip(y, 0, last)).reshape(-1, 3, _COLOR_CELLS)
+    similarity, _ = chroma_similarity(
+        seen[:, 1] - 128.0 + 1j * (seen[:, 2] - 128.0),
+        small[:, 1] - 128.0 + 1j * (small[:, 2] - 128.0),
+        seen[:, 0],
+        small[:, 0],
+        weights.reshape(-1, _COLOR_CELLS),
+    )
+    return np.where(weights.any(axis=(1, 2)), np.round(similarity, 4), 0.0)
+
+
+def _between(
+    planes: npt.NDArray[np.float64], x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return planes [n, 3, s, s] read bilinearly at places x and y, [n, s, s], that are inside."""
+    column, row = (np.minimum(place.astype(np.intp), _COLOR_SIDE - 2) for place in (x, y))
+    right, down = (x - column)[:, None], (y - row)[:, None]
+    pair, plane = np.arange(len(planes))[:, None, None, None], np.arange(3)[:, None, None]
+    row, column = row[:, None], column[:, None]
+    above, below = (
+        (1 - right) * planes[pair, plane, line, column]
+        + right * planes[pair, plane, line, column + 1]
+        for line in (row, row + 1)
+    )
+    return np.asarray((1 - down) * above + down * below, np.float64)
+
+
+def frames(layouts: npt.NDArray[np.uint8], onto: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which pictures show no more than a frame about what is laid onto them.
+
+    A frame is mostly of one luma and begins with a step. A subject before an even wall has the one
+    luma, but no step where a crop of it ends.
+
+    Args:
+        layouts: uint8 [n, 577], of the pictures that show more.
+        onto: float64 [n, 2, 3], maps from the other picture, as in ``compare_placed``.
+    """
+    out = np.zeros(len(layouts), np.bool_)
+    for row, covered in enumerate(_coverage(onto, GRID_SIDE)):
+        grid = layouts[row, :_CELLS].reshape(GRID_SIDE, GRID_SIDE)
+        rest = grid[covered < _UNCOVERED]
+        if len(rest) < _LEAST_UNCOVERED:  # the frame is thinner than a cell
+            out[row] = _framed(np.asarray(grid[..., None], np.float32))[0]
+            continue
+        ground = np.median(rest)
+        even = np.abs(rest - ground) <= _FRAME_LEVELS
+        near = np.zeros_like(covered, np.uint8)
+        near[covered < _UNCOVERED] = 1
+        border = grid[(cv2.dilate(near, np.ones((5, 5), np.uint8)) > 0) & (covered > 0.99)]
+        steps = np.abs(border - ground) > _STEP_LEVELS
+        out[row] = even.mean() >= _FRAME_EVEN and steps.sum() >= _FRAME_STEPS * max(len(steps), 1)
+    return out
 
 
 # --------------------------------------------------------------------------------------- misfit
@@ -339,16 +687,22 @@ def _sampled(grid: _Array, u: _Array, v: _Array) -> tuple[_Array, npt.NDArray[np
     x, y = places + u, places[:, None] + v
     # Half a cell and a rounding beyond the outermost centres is still its area.
     inside = (np.abs(x - last / 2) < last / 2 + 0.6) & (np.abs(y - last / 2) < last / 2 + 0.6)
-    # The grids stand one below the other; a clipped place never reaches into the next. OpenCV
-    # rounds places to 1/32: done here, the rounding is the same wherever a grid stands.
-    x, y = (np.rint(np.clip(place, 0, last) * 32) / 32 for place in (x, y))
-    y += np.arange(0, n * side, side, dtype=np.float32)[:, None, None]
-    column = _pairs_first(grid).reshape(-1, side)
+    sampled = _read(_pairs_first(grid).reshape(-1, side), x, y)
+    return _pairs_last(sampled.reshape(n, side, side)), inside
+
+
+def _read(column: _Array, x: _Array, y: _Array) -> _Array:
+    """Return the values at places x and y, [n, s, s], of grids one below the other, [n * s, s]."""
+    n, side = len(x), column.shape[1]
+    # A clipped place never reaches into the next grid. OpenCV rounds places to 1/32: done here, the
+    # rounding is the same wherever a grid stands.
+    column_x, row_y = (np.rint(np.clip(place, 0, side - 1) * 32) / 32 for place in (x, y))
+    row_y += np.arange(0, n * side, side, dtype=np.float32)[:, None, None]
     sampled = cv2.remap(
-        column, x.reshape(-1, side), y.reshape(-1, side), cv2.INTER_LINEAR,
+        column, column_x.reshape(-1, side), row_y.reshape(-1, side), cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    return _pairs_last(np.asarray(sampled, np.float32).reshape(n, side, side)), inside
+    return np.asarray(sampled, np.float32)
 
 
 def _pairs_first(grid: _Array) -> _Array:

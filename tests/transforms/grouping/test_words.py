@@ -15,6 +15,7 @@ from transforms.grouping.words import (
     count_votes,
     match_words,
     postings,
+    unit_maps,
     word_width,
 )
 from transforms.imaging.words import NO_MIRROR, ROW
@@ -48,7 +49,7 @@ def _votes(*images, least=2):
     number = np.repeat(np.arange(len(words)), [len(w) for w in words])
     matches = match_words(np.concatenate(words), number)
     votes = count_votes(matches.first, matches.second, matches.places, least)
-    return list(zip(*(part.tolist() for part in votes), strict=True))
+    return list(zip(*(part.tolist() for part in votes[:3]), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -158,3 +159,37 @@ def test_nothing_in_nothing_out():
 @pytest.mark.parametrize(("images", "width"), [(1, 18), (5000, 21), (10**6, 28), (10**9, 32)])
 def test_words_grow_with_the_number_of_images(images, width):
     assert word_width(images) == width
+
+
+def _unit_map(first, second):
+    """Return the map between two images of 240x180 and 200x160 words' pixels."""
+    words = [postings(rows, 24) for rows in (first, second)]
+    number = np.repeat([0, 1], [len(w) for w in words])
+    matches = match_words(np.concatenate(words), number)
+    votes = count_votes(matches.first, matches.second, matches.places)
+    best = int(np.abs(votes.votes).argmax())
+    sizes = np.array([[240, 180]]), np.array([[200, 160]])
+    return unit_maps(votes.transforms[[best]], votes.votes[[best]], *sizes)[0]
+
+
+@pytest.mark.parametrize(("turn", "scale"), [(0, 1.0), (20, 0.9), (128, 1.0), (250, 0.8)])
+def test_the_transform_takes_points_where_they_lie(turn, scale):
+    rows = _points(1)
+    moved = _moved(rows, turn, scale)
+    found = _unit_map(rows, moved)
+    places = np.stack([(rows["x"] + 0.5) / 240, (rows["y"] + 0.5) / 180], axis=1)
+    there = places @ found[:, :2].T + found[:, 2]
+    inside = (moved["x"] > 0) & (moved["y"] > 0) & (moved["x"] < 255) & (moved["y"] < 255)
+    expected = np.stack([(moved["x"] + 0.5) / 200, (moved["y"] + 0.5) / 160], axis=1)
+    np.testing.assert_allclose(there[inside], expected[inside], atol=0.012)
+
+
+def test_the_transform_of_a_mirrored_picture_turns_x():
+    rows = _points(1)
+    with_mirror = rows.copy()
+    with_mirror["mirrored"] = np.arange(12) * 2**20 + 7
+    with_mirror["level"] -= NO_MIRROR
+    other = _flipped(rows)
+    other["word"] = with_mirror["mirrored"]
+    expected = [[-240 / 200, 0, 240 / 200], [0, 180 / 160, 0]]
+    np.testing.assert_allclose(_unit_map(with_mirror, other), expected, atol=0.01)

@@ -5,12 +5,17 @@ import numpy as np
 import pytest
 
 from tests.transforms.imaging import pictures
+from transforms.imaging.color import color_descriptor
 from transforms.imaging.layout import (
     GRID_SIDE,
     LAYOUT_BYTES,
     LayoutComparison,
     compare_layouts,
+    compare_placed,
+    frames,
+    invert,
     layout,
+    placed_chroma,
 )
 from transforms.imaging.orientation import ORIENTATIONS, apply, inverse_orientation
 
@@ -216,3 +221,74 @@ def test_m5_tiny_and_thin_pictures_compare(shape: tuple[int, int]) -> None:
     noise = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     for found in (_compare(noise, noise), _compare(noise, np.zeros_like(noise))):
         assert np.isfinite(found).all()
+
+
+#: Where a picture lies in another that shows a fifth more on each side of it.
+PLACED = np.array([[[0.6, 0.0, 0.2], [0.0, 0.6, 0.2]]])
+
+
+def _placed(a: np.ndarray, b: np.ndarray, placed: np.ndarray = PLACED) -> list[float]:
+    return [float(x[0]) for x in compare_placed(layout(a)[None], layout(b)[None], placed)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_crop_agrees_where_it_lies_and_another_picture_does_not(seed: int) -> None:
+    picture = pictures.photograph(seed)
+    crop = _cropped(picture, 0.2)
+    correlation, telling, differing, inner, area_a, area_b = _placed(crop, picture)
+    assert correlation > 0.85
+    assert telling * (1 - differing) > 100
+    assert differing < 0.15
+    assert inner < 0.05
+    assert (area_a, area_b) == (1.0, pytest.approx(0.36, abs=1e-3))
+    other = _placed(_cropped(pictures.photograph(seed + 100), 0.2), picture)
+    assert other[0] < 0.7
+    assert other[2] > 0.5
+
+
+@pytest.mark.parametrize("shift", [0.01, 0.02])
+def test_a_place_that_is_a_little_wrong_is_refined(shift: float) -> None:
+    wrong = PLACED + np.array([[0.0, 0.0, shift], [0.0, 0.0, -shift]])
+    for seed in SEEDS:
+        picture = pictures.photograph(seed)
+        assert _placed(_cropped(picture, 0.2), picture, wrong)[2] < 0.2
+
+
+def test_placed_comparison_is_symmetric_and_by_row() -> None:
+    made = [layout(pictures.photograph(seed)) for seed in range(12)]
+    crops = [layout(_cropped(pictures.photograph(seed), 0.2)) for seed in range(12)]
+    a, b = np.stack(made + crops[:4]), np.stack(crops + made[1:5])
+    placed = np.repeat(invert(PLACED), 16, axis=0) + np.arange(16)[:, None, None] * 1e-3
+    found = compare_placed(a, b, placed)
+    back = compare_placed(b, a, invert(placed))
+    for one, other in zip(found[:4], back[:4], strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(found.area_a, back.area_b, atol=1e-4)
+    for row in (0, 7, 15):
+        alone = compare_placed(a[[row]], b[[row]], placed[[row]])
+        assert [float(x[0]) for x in alone] == [float(x[row]) for x in found]
+
+
+def test_placed_chroma_tells_a_turned_hue() -> None:
+    for seed in SEEDS:
+        picture = pictures.photograph(seed)
+        crop = _cropped(picture, 0.2)
+        turned = np.ascontiguousarray(crop[..., [1, 2, 0]])
+        found = [
+            placed_chroma(color_descriptor(x)[None], color_descriptor(picture)[None], PLACED)[0]
+            for x in (crop, turned)
+        ]
+        assert found[0] > 0.85
+        assert found[1] < 0.7
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_surrounds_a_picture_is_a_frame_or_more_of_it(seed: int) -> None:
+    picture = pictures.photograph(seed)
+    bordered = np.full_like(picture, 255)
+    height, width = picture.shape[:2]
+    inner = pictures.resized(picture, round(0.6 * width), round(0.6 * height))
+    y, x = round(0.2 * height), round(0.2 * width)
+    bordered[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
+    layouts = np.stack([layout(bordered), layout(picture)])
+    assert frames(layouts, np.repeat(PLACED, 2, axis=0)).tolist() == [True, False]

@@ -1,0 +1,106 @@
+"""What the embedded runner is taught gives the same as Beam's own code, and loses nothing."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+from apache_beam import coders
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
+from apache_beam.runners.portability.fn_api_runner.execution import GroupingBuffer
+from apache_beam.runners.portability.fn_api_runner.fn_runner import BundleManager
+from apache_beam.runners.worker.data_plane import ClosableOutputStream, InMemoryDataChannel
+from apache_beam.transforms.core import Windowing
+from apache_beam.transforms.window import GlobalWindows
+
+from beam_dedup.worker import release_buffers
+
+CHUNKS = [b"one", b"", b"two", b"three"]
+
+
+@pytest.fixture(autouse=True)
+def _taught():
+    release_buffers()
+
+
+def _send(channel):
+    manager = SimpleNamespace(_worker_handler=SimpleNamespace(data_conn=channel))
+    BundleManager._send_input_to_worker(manager, "bundle", "read", CHUNKS)
+
+
+def test_a_stage_gets_its_whole_input_although_the_queue_is_full():
+    free, closed, sent = threading.Event(), threading.Event(), []
+
+    def put(data):
+        free.wait()
+        sent.append(data)
+
+    def close(data):
+        sent.append(data)
+        closed.set()
+
+    stream = ClosableOutputStream.create(close, put, worker_handlers.DATA_BUFFER_TIME_LIMIT_MS)
+    empty = SimpleNamespace(qsize=int)
+    # It returns while the queue is full.
+    _send(SimpleNamespace(output_stream=lambda *_: stream, _to_send=empty, _pending_send=empty))
+    assert sent == []
+    free.set()
+    assert closed.wait(10)
+    assert sent == [b"one", b"two", b"three", b""]
+
+
+def test_what_cannot_be_sent_is_raised_where_the_bundle_is_waited_for():
+    error, told = ValueError("too large"), threading.Event()
+
+    class Channel:
+        _to_send = _pending_send = SimpleNamespace(qsize=int)
+
+        def output_stream(self, *_):
+            def put(_):
+                raise error
+
+            return ClosableOutputStream.create(put, put, 0)
+
+        def __setattr__(self, name, value):
+            object.__setattr__(self, name, value)
+            told.set()
+
+    channel = Channel()
+    _send(channel)
+    assert told.wait(10)
+    assert channel._exception is error
+
+
+def test_one_worker_reads_its_whole_input_each_bundle_its_own():
+    channel = InMemoryDataChannel()
+    _send(channel)
+    stream = channel.output_stream("other", "read")
+    stream.write(b"four")
+    stream.close()
+    read = channel.inverse()
+    assert [e.data for e in read.input_elements("bundle", ["read"])] == [b"one", b"two", b"three"]
+    assert [e.data for e in read.input_elements("other", ["read"])] == [b"four"]
+
+
+@pytest.mark.parametrize("keys", [0, 1, 5, 1000])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_groups_encoded_in_slices_are_the_groups(keys, parts):
+    window = coders.coders.GlobalWindowCoder()
+    pair = coders.TupleCoder([coders.BytesCoder(), coders.BytesCoder()])
+    groups = coders.TupleCoder([coders.BytesCoder(), coders.IterableCoder(coders.BytesCoder())])
+    before = coders.WindowedValueCoder(pair, window)
+    after = coders.WindowedValueCoder(groups, window)
+    grouping = GroupingBuffer(before, after, Windowing(GlobalWindows()))
+    expected = {b"%d" % key: [b"a", b"b"] for key in range(keys)}
+    for value in (b"a", b"b"):
+        for key in expected:
+            grouping.append(before.encode_nested(GlobalWindows.windowed_value((key, value))))
+    encoded = grouping.partition(parts)
+    assert len(encoded) == parts
+    assert grouping.partition(parts) is encoded
+    found = {}
+    for part in encoded:
+        for one in after.get_impl().decode_all(b"".join(part)):
+            found[one.value[0]] = list(one.value[1])
+    assert found == expected
+    with pytest.raises(RuntimeError, match="append after read"):
+        grouping.append(b"")
