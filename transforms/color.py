@@ -360,6 +360,8 @@ def _judge_placed(
         if accept[row]:
             areas, differing = (found.area_a[row], found.area_b[row]), found.differing[row]
             relation, derived = _placed_relation(edge, ends[row], areas, framed[row], differing)
+            if relation == "overlaid" and settings.verify:
+                continue  # as above
             verdict = "accept" if relation in settings.relations else "review"
             edge = edge._replace(verdict=verdict, relation=relation, derived=derived)
         out[row] = edge

@@ -26,6 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(folder / "again.jpg", saved(sea))
     write(folder / "small.jpg", saved(pictures.resized(sea, 0.5), quality=80))
     write(folder / "border.jpg", saved(pictures.bordered(sea, 0.05, (255, 255, 255))))
+    write(folder / "caption.jpg", saved(pictures.captioned(sea)))
     write(folder / "wide.jpg", saved(pictures.bordered(sea, 0.12, (255, 255, 255))))
     write(folder / "crop.jpg", saved(pictures.cropped(sea, 0.02)))
     write(folder / "turned.jpg", saved(pictures.turned(sea), quality=85))
@@ -74,8 +75,10 @@ def _threshold(found: dict[str, Any], stage: str, name: str) -> tuple[Any, ...]:
          ("accept", "color", "resized", "A", "effective_resolution")),
         ("small.jpg", "sea.jpg", [], "accept undecided accept",
          ("accept", "color", "resized", "B", "effective_resolution")),
-        ("sea.jpg", "border.jpg", [], "undecided undecided accept",
-         ("accept", "local", "bordered", "A", "no_border")),
+        ("sea.jpg", "caption.jpg", [], "undecided undecided accept",
+         ("accept", "local", "overlaid", "A", "no_overlay")),
+        ("sea.jpg", "border.jpg", [], "accept undecided accept",
+         ("accept", "color", "bordered", "A", "no_border")),
         ("sea.jpg", "turned.jpg", [], "accept undecided accept",
          ("accept", "color", "turned", "A", "origin")),
         ("sea.jpg", "hill.jpg", [], "undecided undecided reject",
@@ -126,16 +129,16 @@ def test_equal_pixels_decide_and_the_stages_still_run(
 
 
 def test_evidence_and_thresholds_of_each_stage(folder: Path) -> None:
-    found = _explain(folder, "border.jpg", "sea.jpg", "--local_threshold=0.7")
+    found = _explain(folder, "caption.jpg", "sea.jpg", "--local_threshold=0.6")
     evidence = {one["stage"]: list(one["evidence"]) for one in found["stages"]}
     assert evidence["color"][0] == "color_similarity"
     assert {"similarity", "chroma", "worst", "differing"} <= set(evidence["color"])
     assert evidence["global"] == ["global_similarity"]
     assert evidence["local"] == ["local_inliers", "local_overlap", "local_score", "relation"]
     assert _threshold(found, "color", "reject_similarity") == (0.5, "similarity", True)
-    assert _threshold(found, "color", "aligned_bits") == (60, "wavelet_distance", False)
+    assert _threshold(found, "color", "aligned_bits") == (60, "wavelet_distance", True)
     assert _threshold(found, "global", "global_reject") == (0.4, "global_similarity", True)
-    assert _threshold(found, "local", "accept_score") == (0.7, "local_score", True)
+    assert _threshold(found, "local", "accept_score") == (0.6, "local_score", True)
     assert _threshold(found, "local", "review_score") == (0.35, "local_score", True)
     assert _threshold(found, "local", "min_texture")[1:] == ("texture", True)
     # Every threshold of a stage is held against some evidence.
@@ -223,7 +226,7 @@ def test_a_member_that_cannot_be_read_again_is_left_for_review(
         raise ImageError("timeout", "too slow")
 
     monkeypatch.setattr(explain, "member_record", fail)
-    found = _explain(folder, "sea.jpg", "border.jpg")
+    found = _explain(folder, "sea.jpg", "caption.jpg")
     assert _conclusion(found)[:2] == ("review", "global")
     for stage in ("global", "local"):
         evidence = _stage(found, stage)["evidence"]
