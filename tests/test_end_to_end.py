@@ -310,7 +310,7 @@ def hard(tmp_path_factory: pytest.TempPathFactory) -> Run:
     ("name", "other", "relation", "stage"),
     [
         ("crop", "cut", "cropped", "color"),
-        ("border", "framed", "bordered", "local"),
+        ("border", "framed", "bordered", "color"),
         # Which of two pictures is written on, only stage 4 can say.
         ("caption", "written", "overlaid", "local"),
     ],
@@ -526,6 +526,8 @@ def test_profile_fast_never_reads_a_file_twice_whatever_it_cannot_decide(tmp_pat
 
 def test_no_profile_reads_a_file_more_than_twice(tmp_path: Path) -> None:
     make_hard_collection(tmp_path / "in")
+    write(tmp_path / "in/whole.jpg", saved(photo(70)))
+    write(tmp_path / "in/written.jpg", saved(pictures.captioned(photo(70))))
     told = _watched(tmp_path / "in", tmp_path / "out", "thorough")
     files = {str(path) for path in (tmp_path / "in").rglob("*") if path.is_file()}
     assert told["opened"].keys() == files

@@ -650,13 +650,12 @@ def test_g6_a_keeper_that_fails_later_removes_nothing(
     half = pictures.resized(one, 0.5)
     write(tmp_path / "in/best.jpg", saved(one, quality=97))
     write(tmp_path / "in/equal.jpg", saved(half, quality=85))
-    framed = pictures.bordered(half, 0.08, (250, 250, 250))
-    write(tmp_path / "in/framed.jpg", saved(framed, quality=85))
+    write(tmp_path / "in/written.jpg", saved(pictures.captioned(half), quality=85))
     first = _rows(tmp_path / "in", _run(tmp_path / "in", tmp_path / "out"))
     assert {name: (row["status"], row["decided_by"]) for name, row in first.items()} == {
         "best.jpg": ("best", None),
         "equal.jpg": ("duplicate", "color"),
-        "framed.jpg": ("duplicate", "local"),
+        "written.jpg": ("duplicate", "local"),
     }
     read = features.read_bytes
 
@@ -671,7 +670,7 @@ def test_g6_a_keeper_that_fails_later_removes_nothing(
     assert {name: (row["status"], row["error_stage"]) for name, row in rows.items()} == {
         "best.jpg": ("best", "read"),
         "equal.jpg": ("duplicate", None),  # told by colour, without a second read
-        "framed.jpg": ("unique", None),
+        "written.jpg": ("unique", None),
     }
     assert rows["best.jpg"]["error_type"] == "vanished"
     review = [e["verdict"] for e in result.edges.to_pylist() if e["decided_by"] != "color"]
