@@ -7,7 +7,6 @@ any search. Each word travels with its place, angle and level, so that ``groupin
 whether the matches of a pair agree on one similarity transform.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 import cv2
@@ -65,16 +64,16 @@ def word_rows(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
             break
     if descriptors is None or not len(points):
         return np.zeros(0, ROW)
+    facts = np.array([(*p.pt, p.angle, p.octave, p.response, p.size) for p in points], np.float32)
     # Scores are whole numbers, of which OpenCV keeps all that equal the last.
-    kept = _strongest(points, _POINTS)
-    points, descriptors = [points[i] for i in kept], descriptors[kept]
-    rows = np.zeros(len(points), ROW)
-    places = np.array([(*p.pt, p.angle, p.octave) for p in points], np.float32)
-    rows["word"] = _first_bits(np.asarray(descriptors, np.uint8))
-    rows["x"], rows["y"] = np.rint(places[:, :2]).astype(np.uint8).T
-    rows["angle"] = np.rint(places[:, 2] * (256.0 / 360.0)).astype(np.int64) % 256
-    rows["level"] = places[:, 3].astype(np.uint8) + NO_MIRROR
-    _add_mirrored(rows, grey, points)
+    kept = np.argsort(-facts[:, 4], kind="stable")[:_POINTS]
+    facts = facts[kept]
+    rows = np.zeros(len(facts), ROW)
+    rows["word"] = _first_bits(np.asarray(descriptors, np.uint8)[kept])
+    rows["x"], rows["y"] = np.rint(facts[:, :2]).astype(np.uint8).T
+    rows["angle"] = np.rint(facts[:, 2] * (256.0 / 360.0)).astype(np.int64) % 256
+    rows["level"] = facts[:, 3].astype(np.uint8) + NO_MIRROR
+    _add_mirrored(rows, grey, facts[:_MIRRORED_POINTS])
     return rows
 
 
@@ -101,25 +100,22 @@ def _first_bits(descriptors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
     return np.ascontiguousarray(descriptors[:, :4]).view(">u4").ravel().astype(np.uint32)
 
 
-def _strongest(points: Sequence[cv2.KeyPoint], count: int) -> list[int]:
-    """Return the numbers of the strongest points, strongest first."""
-    return sorted(range(len(points)), key=lambda i: (-points[i].response, i))[:count]
-
-
 def _add_mirrored(
-    rows: npt.NDArray[np.void], grey: npt.NDArray[np.uint8], points: Sequence[cv2.KeyPoint]
+    rows: npt.NDArray[np.void], grey: npt.NDArray[np.uint8], facts: npt.NDArray[np.float32]
 ) -> None:
-    """Fill in the words that the strongest points have in the flipped picture."""
+    """Fill in the words that the first, strongest points have in the flipped picture.
+
+    Args:
+        rows: ``ROW`` [n].
+        grey: uint8 [h, w].
+        facts: float32 [m, 6]: x, y, angle, level, response and size of the points.
+    """
     right = grey.shape[1] - 1
-    order = _strongest(points, _MIRRORED_POINTS)
     flipped = tuple(
-        cv2.KeyPoint(
-            right - points[i].pt[0], points[i].pt[1], points[i].size,
-            (180.0 - points[i].angle) % 360.0, points[i].response, points[i].octave, i,
-        )
-        for i in order
-    )  # fmt: skip
-    kept, descriptors = _orb(_THRESHOLDS[0]).compute(np.ascontiguousarray(grey[:, ::-1]), flipped)
+        cv2.KeyPoint(right - x, y, size, (180.0 - angle) % 360.0, response, int(level), number)
+        for number, (x, y, angle, level, response, size) in enumerate(facts.tolist())
+    )
+    kept, descriptors = _orb(_THRESHOLDS[0]).compute(cv2.flip(grey, 1), flipped)
     if descriptors is None:
         return
     index = np.array([p.class_id for p in kept], np.intp)
