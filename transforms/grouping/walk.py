@@ -77,12 +77,19 @@ def _order_after_swaps(
     for member, keeper in enumerate(kept):
         group.setdefault(keeper, []).append(member)
     place = [float(member) for member in range(members)]
+    moved = {}
     for (i, j), edge in edges.items():
         # Only i can be the kept one: it comes first in the order.
         if edge.accepted and edge.derived == 1 and kept[j] == i:
             others = group[i] if compared else ()
             if all(o == j or (min(o, j), max(o, j)) in edges for o in others):
-                place[j] = min(place[j], i - 0.5)
+                moved[j] = i
+                place[j] = i - 0.5
+    for (i, j), edge in edges.items():
+        # Of those that go before one image, a crop, overlay or bordered form of another is last.
+        if edge.accepted and edge.derived and i in moved and moved[i] == moved.get(j):
+            part = i if edge.derived == 1 else j
+            place[part] = moved[part] - 0.25
     return sorted(range(members), key=lambda member: (place[member], member))
 
 

@@ -54,6 +54,12 @@ def test_a_crop_goes_behind_the_whole_picture_once():
     assert walk(3, edges) == [2, 1, 2]
 
 
+def test_of_several_wholes_one_that_is_a_crop_itself_is_last():
+    # 0 is a crop of 1 and of 2, and 1 is a crop of 2.
+    edges = {(0, 1): _accepted(1), (0, 2): _accepted(1), (1, 2): _accepted(1)}
+    assert walk(3, edges) == [2, 2, 2]
+
+
 def test_a_crop_stays_before_a_whole_that_was_not_compared_with_its_copies():
     edges = {(0, 1): _accepted(), (0, 2): _accepted(derived=1)}
     assert walk(3, edges) == [0, 0, 0]
