@@ -24,7 +24,7 @@ from typing import Any
 
 _M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1  # of glibc's malloc.h
 _COLLECT_AFTER = 50_000  # objects made and not freed; Python's default is 700
-_KEPT_BYTES = 256 << 20  # free at the end of the heap; given back beyond
+_KEPT_BYTES = 128 << 20  # free at the end of the heap; given back beyond
 _MAPPED_BYTES = 128 << 20  # from which on an array or buffer is a mapping of its own
 _QUEUED_BYTES = 16 << 20  # waiting to be sent to, or read by, one worker
 _POLL_S = 0.005
