@@ -124,7 +124,7 @@ PROFILES: Mapping[str, ProfileSettings] = {
     ),
     "balanced": ProfileSettings(
         wavelet_bits=60,
-        word_votes=3,
+        word_votes=4,
         color_reject=0.50,
         color_accept=0.85,
         layout_residual=0.50,
