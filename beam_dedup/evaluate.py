@@ -22,9 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from beam_dedup import options
 from beam_dedup.messages import count, one_line
-from beam_dedup.options import UsageError
+from beam_dedup.options import OptionParser, UsageError
 from beam_dedup.reports import Report, ReportError
 from transforms.storage.uris import readable
 
@@ -157,10 +156,9 @@ def main(argv: list[str]) -> int:
     Raises:
         UsageError: the arguments, the report or the truth are refused.
     """
-    if not {"-h", "--help"}.isdisjoint(argv):
-        print(_parser().format_help())
+    values = _parser().parse_or_help(argv)
+    if values is None:
         return 0
-    values = _parser().parse_args(options._normalised(argv))
     if values.precision is not None and not 0.0 < values.precision < 1.0:
         raise UsageError(f"precision must be above 0 and below 1, not {values.precision!r}")
     try:
@@ -173,8 +171,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> options._Parser:
-    parser = options._Parser(
+def _parser() -> OptionParser:
+    parser = OptionParser(
         prog="beam-dedup evaluate",
         usage="%(prog)s --report DIR --truth CSV [--precision P] [--json]",
         description="Score a report against what a person says of the files. Changes nothing.",

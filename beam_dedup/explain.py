@@ -17,13 +17,13 @@ import numpy as np
 
 from beam_dedup import options
 from beam_dedup.messages import one_line, size
-from beam_dedup.options import PipelineConfig, ProfileSettings, UsageError
+from beam_dedup.options import OptionParser, PipelineConfig, ProfileSettings, UsageError
 from transforms.cascade import THUMBNAIL_SIDE, CascadeSettings
 from transforms.color import ALIGNED_BITS, compare_at_words, has_transform, judge_colors
 from transforms.contents import content_of
 from transforms.features import failed_record, member_record
 from transforms.fingerprints import fingerprint
-from transforms.global_features import check_embedding, reviewed, similarities
+from transforms.global_features import check_embedding, judge_global, reviewed, similarities
 from transforms.grouping import words
 from transforms.grouping.rank import deciding_rule
 from transforms.groups import elect
@@ -128,10 +128,9 @@ def main(argv: list[str]) -> int:
         UsageError: the arguments are refused.
         ImageFailedError: an image cannot be read or decoded.
     """
-    if not {"-h", "--help"}.isdisjoint(argv):
-        print(_parser().format_help())
+    values = _parser().parse_or_help(argv)
+    if values is None:
         return 0
-    values = _parser().parse_args(options._normalised(argv))
     given = ((name, getattr(values, name)) for name in _OPTIONS)
     config, _, _ = options.parse(
         [
@@ -148,8 +147,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> options._Parser:
-    parser = options._Parser(
+def _parser() -> OptionParser:
+    parser = OptionParser(
         prog="beam-dedup explain",
         usage="%(prog)s A B [--profile P] [options of run] [--json]",
         description="Run every stage on two images and print evidence, thresholds and verdicts. "
@@ -345,11 +344,7 @@ def _compare_globals(pair: _Pair, edge: Edge) -> Edge:
         if pair.records[name].error_type:
             return reviewed(edge, pair.records[name], "global")
     (score,) = similarities([edge], pair.records)
-    edge = edge._replace(global_similarity=score)
-    # As CompareGlobals: the layouts of pairs that are not aligned do not meet.
-    if edge.wavelet_distance <= ALIGNED_BITS and score < pair.settings.global_reject:
-        return edge._replace(verdict="reject", decided_by="global")
-    return edge
+    return judge_global(edge, score, pair.settings.global_reject)
 
 
 def _record(subject: _Subject, settings: CascadeSettings) -> MemberRecord:

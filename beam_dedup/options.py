@@ -473,11 +473,26 @@ def _refuse_secrets(argv: list[str]) -> None:
             )
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that raises instead of printing its usage and exiting."""
+class OptionParser(argparse.ArgumentParser):
+    """An argument parser that raises instead of printing its usage and exiting.
+
+    Option names may be written with hyphens.
+    """
 
     def error(self, message: str) -> NoReturn:
+        """Raise ``UsageError``, with no secret in it."""
         raise UsageError(one_line(redact(message)))
+
+    def parse_or_help(self, argv: list[str]) -> argparse.Namespace | None:
+        """Parse arguments; where they ask for help, print it and return None.
+
+        Raises:
+            UsageError: an argument is refused.
+        """
+        if not {"-h", "--help"}.isdisjoint(argv):
+            print(self.format_help())
+            return None
+        return self.parse_args(_normalised(argv))
 
 
 def _number(text: str) -> float:
@@ -494,8 +509,8 @@ def _whole(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> OptionParser:
+    parser = OptionParser(
         prog="beam-dedup run",
         usage="%(prog)s --input URI [--input URI ...] --output URI [options] [Beam options]",
         description="Find which images are copies of which, and write a report of them all. "

@@ -148,6 +148,21 @@ def similarities(edges: list[Edge], records: dict[bytes, MemberRecord]) -> list[
     return [round(float(value), 4) for value in np.clip(cosine, 0.0, 1.0)]
 
 
+def judge_global(edge: Edge, similarity: float, reject_similarity: float) -> Edge:
+    """Return an undecided edge with its global similarity, rejected where that is too low.
+
+    Args:
+        edge: with its wavelet distance.
+        similarity: cosine of the embeddings.
+        reject_similarity: cosine below which a pair is rejected.
+    """
+    edge = edge._replace(global_similarity=similarity)
+    # Beyond it the layouts of a copy and its original no longer meet.
+    if edge.wavelet_distance <= ALIGNED_BITS and similarity < reject_similarity:
+        return edge._replace(verdict="reject", decided_by=STAGE)
+    return edge
+
+
 class _CompareDoFn(MeteredDoFn):
     stage = STAGE
 
@@ -174,17 +189,12 @@ class _CompareDoFn(MeteredDoFn):
                 usable.append(edge)
             else:
                 settled.append(reviewed(edge, failed, STAGE))
-        left = []
+        left: list[Edge] = []
         with self.meter.work(len(unit.pairs)):
             scores = similarities(usable, records) if usable else []
             for edge, score in zip(usable, scores, strict=True):
-                compared = edge._replace(global_similarity=score)
-                # Beyond it the layouts of a copy and its original no longer meet.
-                aligned = edge.wavelet_distance <= ALIGNED_BITS
-                if aligned and score < self.reject_similarity:
-                    settled.append(compared._replace(verdict="reject", decided_by=STAGE))
-                else:
-                    left.append(compared)
+                judged = judge_global(edge, score, self.reject_similarity)
+                (settled if judged.verdict == "reject" else left).append(judged)
             self.meter.items_out += len(left)
             report_progress("local", 0, len(left))
             self.meter.failed += len(unit.pairs) - len(usable)

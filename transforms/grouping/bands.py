@@ -132,19 +132,6 @@ def turn(signs: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return turned
 
 
-def expand(signs: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the keys of compact forms as ``imaging.wavelet`` orders their bits.
-
-    Args:
-        signs: uint8 [n, 64] of ``compact``.
-
-    Returns:
-        uint8 [n, 8, 32].
-    """
-    bits = np.unpackbits(turn(signs).transpose(1, 0, 2), axis=2)
-    return np.packbits(bits[:, :, np.argsort(_ORDER)], axis=2)
-
-
 def band_width(keys: int) -> int:
     """Return the bits of a band for that many keys: an image meets few others by chance.
 

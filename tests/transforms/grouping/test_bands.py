@@ -11,7 +11,6 @@ from transforms.grouping.bands import (
     band_masks,
     band_width,
     compact,
-    expand,
     pairs_in_bands,
     turn,
 )
@@ -40,12 +39,6 @@ def test_the_compact_form_keeps_all_eight_keys(levels):
     assert np.array_equal(
         np.bitwise_count(turned[0]).sum(axis=1), np.bitwise_count(keys[:, 0]).sum(axis=1)
     )
-
-
-@pytest.mark.parametrize("levels", [256, 3, 1])
-def test_expand_undoes_compact(levels):
-    keys = random_keys(50, 2, levels)
-    assert np.array_equal(expand(compact(keys)), keys)
 
 
 @pytest.mark.parametrize("width", [16, 20, 24, 28])
