@@ -54,6 +54,7 @@ setup(
         "pyarrow>=18",
         "rich>=13.9",
         "scipy>=1.14",
+        "simplejpeg>=1.9",
     ],
     extras_require={"models": _MODELS, "azure": _AZURE, "test": _TEST},
     entry_points={"console_scripts": ["beam-dedup = beam_dedup.cli:main"]},

@@ -57,6 +57,7 @@ _PACKAGES = (
     "pi-heif",
     "pyarrow",
     "scipy",
+    "simplejpeg",
 )
 
 

@@ -17,6 +17,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.fingerprints import WORDS_MIN_SIDE
 from transforms.grouping import words as grouping
+from transforms.imaging.decode import reduction
 from transforms.imaging.words import ROW, SIDE
 from transforms.outputs import in_global_window, several_outputs
 from transforms.records import Candidate, Cap, Content, StageStats
@@ -63,8 +64,7 @@ def words_size(width: int, height: int) -> tuple[int, int]:
         height: of the same.
     """
     # As stage 1 decodes it, and then as imaging.words reduces it.
-    shorter = min(width, height)
-    part = next((p for p in (8, 4, 2) if -(-shorter // p) >= WORDS_MIN_SIDE), 1)
+    part = reduction(width, height, WORDS_MIN_SIDE)
     width, height = -(-width // part), -(-height // part)
     scale = min(1.0, SIDE / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))

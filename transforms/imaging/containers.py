@@ -7,10 +7,11 @@ so that no decoder ever meets a compressed text bomb. Sources: ISO/IEC 10918-1 (
 """
 
 import dataclasses
+import functools
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -67,10 +68,17 @@ class JpegContainer(Container):
     Attributes:
         kept: the file without APPn and COM segments, in pieces.
         scans: passes over all coefficients that a progressive file asks for.
+        layers: of each component its id, horizontal and vertical sampling, and table.
+        tables: quantisation tables of the first scan by number, 64 values in natural order.
+        plain: whether any decoder takes it alike: one frame, Huffman coded, grey or three
+            components, nothing before its first scan but segments of the usual form.
     """
 
     kept: tuple[memoryview, ...] = ()
     scans: int = 1
+    layers: tuple[tuple[int, int, int, int], ...] = ()
+    tables: Mapping[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    plain: bool = False
 
 
 class MetadataBudget:
@@ -131,6 +139,8 @@ def _check_frames(frames: int, limit: int) -> None:
 # JPEG -------------------------------------------------------------------------------------------
 
 _SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PLAIN_SOF: Final = frozenset({0xC0, 0xC1, 0xC2})  # Huffman: baseline, extended, progressive
+_JFIF_BYTES: Final = 14  # below it libjpeg takes the segment for none of JFIF's
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 _APP_OR_COM: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
 # In a scan 0xFF is followed by 0 (stuffing), RSTn or 0xFF (fill); anything else is a marker. Only
@@ -141,6 +151,21 @@ _NEXT_MARKER: Final = re.compile(rb"\xff[\xc0-\xcf\xd9-\xdf\xe0-\xef\xfe]")
 _MAX_SCANS: Final = 500
 _MP_THUMBNAILS: Final = frozenset({0x010001, 0x010002})  # MP types of reduced copies
 _GAIN_MAP_MARKS: Final = (b"hdrgm:", b"urn:iso:std:iso:ts:21496")
+# Places in an 8x8 block in the order of a quantisation table (T.81, figure A.6): by diagonals,
+# every second of them downwards.
+_ZIGZAG: Final = sorted(
+    range(64), key=lambda at: (at // 8 + at % 8, at // 8 if (at // 8 + at % 8) % 2 else at % 8)
+)
+
+
+@functools.lru_cache(maxsize=256)
+def _natural(stored: bytes) -> tuple[int, ...]:
+    """Return a quantisation table of 64 values of 1 or 2 bytes in natural order."""
+    values = stored if len(stored) == 64 else struct.unpack(">64H", stored)
+    table = [0] * 64
+    for place, value in zip(_ZIGZAG, values, strict=True):
+        table[place] = value
+    return tuple(table)
 
 
 class _JpegWalk:
@@ -153,6 +178,9 @@ class _JpegWalk:
         self.kept: list[memoryview] = []
         self.body: list[memoryview] = []
         self.width = self.height = self.components = self.scans = self.facts = 0
+        self.layers: list[tuple[int, int, int, int]] = []
+        self.tables: dict[int, tuple[int, ...]] = {}
+        self.plain = True
         self.jfif = self.gain_map = False
         self.adobe = -1
         self.exif = b""
@@ -170,6 +198,7 @@ class _JpegWalk:
         payload = self.data[at:end]
         if marker == 0xE0 and payload.startswith(b"JFIF\0"):
             self.jfif = True
+            self.plain = self.plain and len(payload) >= _JFIF_BYTES
             self.body.append(self.view[start:end])
         elif marker == 0xEE and payload.startswith(b"Adobe") and len(payload) >= 12:
             self.adobe = payload[11]
@@ -210,7 +239,7 @@ class _JpegWalk:
             return b"C" if self.adobe in (-1, 0) else b"K"
         return b"G"
 
-    def frame(self, at: int, end: int) -> None:
+    def frame(self, marker: int, at: int, end: int) -> None:
         """Read a start-of-frame segment."""
         if end - at < 6:
             raise ImageError("unidentified", "start-of-frame segment is too short")
@@ -219,6 +248,20 @@ class _JpegWalk:
         )
         if precision != 8:
             raise ImageError("other", f"JPEG with {precision} bits a sample is not read", "decode")
+        self.plain = self.plain and marker in _PLAIN_SOF and not self.layers
+        if not self.scans:
+            for component in range(at + 6, end - 2, 3):
+                name, sampling, table = self.data[component : component + 3]
+                self.layers.append((name, sampling >> 4, sampling & 15, table))
+
+    def quantisation(self, at: int, end: int) -> None:
+        """Read a segment of tables; what is odd about it is left to the decoder to refuse."""
+        while not self.scans and at < end:
+            head = self.data[at]
+            size = 64 if head < 16 else 128
+            if at + 1 + size <= end:
+                self.tables[head & 15] = _natural(self.data[at + 1 : at + 1 + size])
+            at += 1 + size
 
 
 def _walk_jpeg(data: bytes, budget: MetadataBudget, max_frames: int) -> JpegContainer:
@@ -241,6 +284,7 @@ def _walk_jpeg(data: bytes, budget: MetadataBudget, max_frames: int) -> JpegCont
         if marker == 0xD9:
             break
         if marker in _STANDALONE or marker == 0:
+            walk.plain = walk.plain and bool(walk.scans)
             position += 2
             continue
         end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
@@ -250,7 +294,9 @@ def _walk_jpeg(data: bytes, budget: MetadataBudget, max_frames: int) -> JpegCont
         if marker in _APP_OR_COM:
             walk.application(marker, at, end)
         elif marker in _SOF:
-            walk.frame(at, end)
+            walk.frame(marker, at, end)
+        elif marker == 0xDB:
+            walk.quantisation(at, end)
         position = end
         if marker == 0xDA:
             walk.scans += 1
@@ -267,7 +313,9 @@ def _walk_jpeg(data: bytes, budget: MetadataBudget, max_frames: int) -> JpegCont
     if walk.mpf:
         frames = _mpo_frames(walk.mpf, walk.gain_map)
         _check_frames(frames, max_frames)
-    body = b"".join((data[:2], *walk.body))
+    # Copied only where something was cut out.
+    whole = sum(map(len, walk.body)) == size - 2
+    body = data if whole else b"".join((data[:2], *walk.body))
     return JpegContainer(
         format="MPO" if frames > 1 else "JPEG",
         width=walk.width,
@@ -282,6 +330,9 @@ def _walk_jpeg(data: bytes, budget: MetadataBudget, max_frames: int) -> JpegCont
         total_pixels=walk.width * walk.height,
         kept=tuple(walk.kept),
         scans=walk.scans,
+        layers=tuple(walk.layers),
+        tables=walk.tables,
+        plain=walk.plain and len(walk.layers) == walk.components and walk.components in (1, 3),
     )
 
 

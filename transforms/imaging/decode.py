@@ -24,12 +24,13 @@ import threading
 import time
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
 import pi_heif
+import simplejpeg
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -62,6 +63,7 @@ __all__ = [
     "classify_unidentified",
     "decode",
     "looks_like_image_name",
+    "reduction",
 ]
 
 # What decoders raise on bad data, from 13,103 odd files (FAULTS.md, P17) and from their sources:
@@ -106,6 +108,7 @@ _SCALES: Final = (8, 4, 2)  # libjpeg's cheap reductions; other formats follow t
 _BAND_BYTES: Final = 1 << 22  # pixels are hashed in bands of about this size
 # A palette of more colours than this is taken for a photograph that was reduced to it.
 _DRAWN_COLOURS: Final = 128
+_JPEG_MODES: Final = {1: "L", 3: "RGB", 4: "CMYK"}  # by the number of components
 _PASSES: Final = 16  # scans times pixels that a JPEG may ask for, in units of max_pixels
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -362,24 +365,11 @@ def _open(container: Container) -> Image.Image:
 def _decode_jpeg(
     container: JpegContainer, min_side: int, limits: DecodeLimits, with_hash: bool
 ) -> Decoded:
-    bomb = Image.MAX_IMAGE_PIXELS
-    if bomb is not None and container.width * container.height > bomb:
-        with _quiet(limits.max_pixels):
-            opened = _open(container)
-    else:
-        opened = _open(container)
-    image = cast(JpegImagePlugin.JpegImageFile, opened)
-    with image:
-        scale = _scale(container.width, container.height, min_side)
-        if scale > 1:
-            image.draft(None, (container.width // scale, container.height // scale))
-        # One read: Pillow otherwise copies what is left of each 64 KB to the next.
-        image.decodermaxblock = max(len(container.body), 1)
-        mode, layers, tables = image.mode, image.layer, image.quantization
-        pixels: npt.NDArray[np.uint8] = np.array(
-            image if mode == "RGB" else image.convert("RGB"), np.uint8
-        )
-    exif = container.exif
+    scale = reduction(container.width, container.height, min_side)
+    pixels = _plain_jpeg_pixels(container, scale)
+    if pixels is None:
+        pixels = _any_jpeg_pixels(container, scale, limits)
+    layers, exif = container.layers, container.exif
     if exif.orientation != 1:
         pixels = apply(pixels, exif.orientation)
     width, height = container.width, container.height
@@ -388,13 +378,13 @@ def _decode_jpeg(
     return Decoded(
         ImageInfo(
             format=container.format,
-            mode=mode,
+            mode=_JPEG_MODES[len(layers)],
             width=width,
             height=height,
             orientation=exif.orientation,
             frames=container.frames,
             lossless=False,
-            jpeg_quality=ijg_quality(tables.get(layers[0][3], ())),
+            jpeg_quality=ijg_quality(container.tables.get(layers[0][3], ())),
             chroma_subsampled=_is_subsampled(layers),
             exif_fields=exif.fields + container.facts,
             captured=exif.captured,
@@ -406,14 +396,56 @@ def _decode_jpeg(
     )
 
 
-def _scale(width: int, height: int, min_side: int) -> int:
+def _plain_jpeg_pixels(container: JpegContainer, scale: int) -> npt.NDArray[np.uint8] | None:
+    """Return RGB pixels of a plain JPEG that has no fault, else None: Pillow judges the others.
+
+    The pixels are Pillow's, as both ask libjpeg-turbo the same, but take a fifth less time.
+    """
+    width, height = -(-container.width // scale), -(-container.height // scale)
+    # Of a smaller picture some other scale may give as many pixels.
+    if not container.plain or max(container.width, container.height) < 8:
+        return None
+    reduced = {} if scale == 1 else {"min_width": width, "min_height": height}
+    try:
+        pixels = simplejpeg.decode_jpeg(container.body, "RGB", **reduced)
+    except ValueError:  # whatever libjpeg warns of
+        return None
+    return pixels if pixels.shape == (height, width, 3) else None
+
+
+def _any_jpeg_pixels(
+    container: JpegContainer, scale: int, limits: DecodeLimits
+) -> npt.NDArray[np.uint8]:
+    bomb = Image.MAX_IMAGE_PIXELS
+    if bomb is not None and container.width * container.height > bomb:
+        with _quiet(limits.max_pixels):
+            opened = _open(container)
+    else:
+        opened = _open(container)
+    image = cast(JpegImagePlugin.JpegImageFile, opened)
+    with image:
+        if scale > 1:
+            image.draft(None, (container.width // scale, container.height // scale))
+        # One read: Pillow otherwise copies what is left of each 64 KB to the next.
+        image.decodermaxblock = max(len(container.body), 1)
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"), np.uint8)
+
+
+def reduction(width: int, height: int, min_side: int) -> int:
+    """Return by what ``decode`` reduces a picture: 8, 4, 2 or 1.
+
+    Args:
+        width: of the picture, pixels.
+        height: of the same.
+        min_side: pixels that the shorter side keeps, where the picture has them.
+    """
     shorter = min(width, height)
     return next(
         (scale for scale in _SCALES if shorter >= scale and -(-shorter // scale) >= min_side), 1
     )
 
 
-def _is_subsampled(layers: list[tuple[int, int, int, int]]) -> bool | None:
+def _is_subsampled(layers: Sequence[tuple[int, int, int, int]]) -> bool | None:
     if len(layers) < 3:
         return None
     _, first_a, first_b, _ = layers[0]
@@ -552,7 +584,7 @@ def _luma(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 def _reduced(image: Image.Image, min_side: int) -> Image.Image:
     image = _to_8_bits(image)
-    scale = _scale(image.width, image.height, min_side)
+    scale = reduction(image.width, image.height, min_side)
     return image.reduce(scale) if scale > 1 else image
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image, ImageCms, ImageOps
+import simplejpeg
+from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
 from tests.transforms.imaging import files
-from transforms.imaging.decode import Decoded, DecodeLimits, decode
+from transforms.imaging.containers import JpegContainer, MetadataBudget, inspect
+from transforms.imaging.decode import Decoded, DecodeLimits, decode, reduction
 from transforms.imaging.errors import ImageError
 from transforms.imaging.exif import read_exif
 from transforms.imaging.orientation import ORIENTATIONS, apply
@@ -72,6 +74,14 @@ def test_reduction(
     assert decoded.pixels.dtype == np.uint8
     assert decoded.pixels.flags.c_contiguous
     assert decoded.pixels.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("size", "min_side", "expected"),
+    [((500, 375), 94, 4), ((375, 500), 95, 2), ((500, 375), 189, 1), ((1, 300), 1, 1)],
+)
+def test_reduction_is_told(size: tuple[int, int], min_side: int, expected: int) -> None:
+    assert reduction(*size, min_side) == expected
 
 
 def test_min_side_must_be_positive() -> None:
@@ -543,6 +553,118 @@ def test_low_bits_of_deep_colour_are_in_the_hash() -> None:
     first, second = (decode(deep(low), min_side=8) for low in (1, 2))
     np.testing.assert_array_equal(first.pixels, second.pixels)
     assert first.pixel_hash != second.pixel_hash
+
+
+# Two decoders of JPEG ----------------------------------------------------------------------------
+
+
+JPEGS: list[tuple[str, dict[str, Any]]] = [
+    ("RGB", {}),
+    ("RGB", {"quality": 5}),
+    ("RGB", {"subsampling": 0}),
+    ("RGB", {"subsampling": 1}),
+    ("RGB", {"progressive": True, "quality": 95}),
+    ("RGB", {"keep_rgb": True}),
+    ("RGB", {"restart_marker_blocks": 3, "comment": b"hello"}),
+    ("RGB", {"exif": files.exif(6), "icc_profile": SRGB}),
+    ("RGB", {"qtables": [list(range(1, 65)), list(range(300, 364))]}),
+    ("L", {}),
+    ("L", {"progressive": True}),
+]
+
+
+def _by_pillow(data: bytes, min_side: int, monkeypatch: pytest.MonkeyPatch) -> Decoded:
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(simplejpeg, "decode_jpeg", refuse)
+        return decode(data, min_side=min_side)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (8, 8), (33, 64), (161, 97)])
+@pytest.mark.parametrize(("mode", "options"), JPEGS, ids=str)
+def test_decoders_of_jpeg_agree(
+    mode: str, options: dict[str, Any], size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = files.saved(files.photo(*size).convert(mode), "JPEG", **options)
+    for min_side in (1, 3, 16, 48, 9999):
+        decoded = decode(data, min_side=min_side)
+        expected = _by_pillow(data, min_side, monkeypatch)
+        assert decoded.info == expected.info
+        assert decoded.pixel_hash == expected.pixel_hash
+        np.testing.assert_array_equal(decoded.pixels, expected.pixels)
+
+
+@pytest.mark.parametrize("subsampling", ["444", "422", "420", "440", "411"])
+def test_decoders_of_jpeg_agree_on_every_sampling(
+    subsampling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = np.ascontiguousarray(files.photo(161, 97))
+    data = simplejpeg.encode_jpeg(picture, colorsubsampling=subsampling)
+    for min_side in (13, 25, 49, 97):
+        expected = _by_pillow(data, min_side, monkeypatch)
+        np.testing.assert_array_equal(decode(data, min_side=min_side).pixels, expected.pixels)
+
+
+def _seen(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return the list of what simplejpeg is given from now on."""
+    seen: list[bytes] = []
+    decode_jpeg = simplejpeg.decode_jpeg
+
+    def note(data: bytes, *args: Any, **options: Any) -> object:
+        seen.append(data)
+        return decode_jpeg(data, *args, **options)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", note)
+    return seen
+
+
+def test_pillow_decodes_what_is_no_plain_jpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = _seen(monkeypatch)
+    plain = files.saved(files.photo(64, 48), "JPEG")
+    decode(plain, min_side=48)
+    assert seen == [plain]
+    at = plain.index(b"\xff\xdb")
+    for odd in (
+        files.saved(files.photo(64, 48).convert("CMYK"), "JPEG"),
+        plain[:at] + b"\xff\xd0" + plain[at:],  # a restart before any scan
+        b"\xff\xd8" + files.segment(0xE0, b"JFIF\0\1\1\0") + plain[20:],  # a short JFIF segment
+    ):
+        assert decode(odd, min_side=48).pixels.shape == (48, 64, 3)
+    frame = plain[plain.index(b"\xff\xc0") : plain.index(b"\xff\xc4")]
+    with pytest.raises(ImageError):
+        decode(plain[:at] + frame + plain[at:], min_side=48)
+    assert seen == [plain]
+
+
+def test_damage_is_judged_by_pillow_and_in_silence(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = files.saved(files.photo(161, 97), "JPEG", quality=90)
+    rng = np.random.default_rng(5)
+    scan = whole.index(b"\xff\xda") + 12
+    for _ in range(20):
+        damaged = bytearray(whole)
+        for place in rng.integers(scan, len(whole) - 2, 3):
+            damaged[place] = rng.integers(0, 255)
+        decoded = decode(bytes(damaged), min_side=48)
+        expected = _by_pillow(bytes(damaged), 48, monkeypatch)
+        np.testing.assert_array_equal(decoded.pixels, expected.pixels)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("mode", "options"), [*JPEGS, ("CMYK", {})], ids=str)
+def test_facts_of_a_jpeg_are_those_of_pillow(mode: str, options: dict[str, Any]) -> None:
+    data = files.saved(files.photo(64, 48).convert(mode), "JPEG", **options)
+    container = inspect("JPEG", data, MetadataBudget(1 << 20), 1)
+    assert isinstance(container, JpegContainer)
+    with Image.open(io.BytesIO(data)) as opened:
+        assert isinstance(opened, JpegImagePlugin.JpegImageFile)
+        assert list(container.layers) == opened.layer
+        assert {k: list(v) for k, v in container.tables.items()} == opened.quantization
+    assert container.plain is (mode != "CMYK")
+    assert decode(data, min_side=48).info.mode == mode
 
 
 # Facts -------------------------------------------------------------------------------------------

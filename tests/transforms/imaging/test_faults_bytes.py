@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import EpsImagePlugin, Image
 
 from tests.transforms.imaging import files
@@ -430,6 +431,7 @@ def test_p17_no_memory_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None
         raise MemoryError
 
     monkeypatch.setattr(Image, "open", refuse)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", refuse)
     for data in (JPEG, files.png(8, 8)):
         assert failure(data).error_type == "out_of_memory"
 
@@ -442,8 +444,10 @@ def test_unknown_errors_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> No
         raise Surprise
 
     monkeypatch.setattr(Image, "open", surprise)
-    with pytest.raises(Surprise):
-        decode(JPEG, min_side=64)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", surprise)
+    for data in (JPEG, files.png(8, 8)):
+        with pytest.raises(Surprise):
+            decode(data, min_side=64)
 
 
 def test_warning_filters_are_restored_after_threads_overlap() -> None:
