@@ -440,9 +440,10 @@ def reduction(width: int, height: int, min_side: int) -> int:
         min_side: pixels that the shorter side keeps, where the picture has them.
     """
     shorter = min(width, height)
-    return next(
-        (scale for scale in _SCALES if shorter >= scale and -(-shorter // scale) >= min_side), 1
-    )
+    for scale in _SCALES:
+        if shorter >= scale and -(-shorter // scale) >= min_side:
+            return scale
+    return 1
 
 
 def _is_subsampled(layers: Sequence[tuple[int, int, int, int]]) -> bool | None:
@@ -572,7 +573,8 @@ def _hash_frame(digest: "hashlib._Hash", frame: Image.Image) -> None:
     digest.update(f"{frame.mode} {width} {height}\0".encode("ascii"))
     rows = max(1, _BAND_BYTES // (4 * width))
     for top in range(0, height, rows):
-        digest.update(frame.crop((0, top, width, min(top + rows, height))).tobytes())
+        band = frame if rows >= height else frame.crop((0, top, width, min(top + rows, height)))
+        digest.update(band.tobytes())
 
 
 def _luma(image: Image.Image) -> npt.NDArray[np.uint8]:

@@ -13,6 +13,7 @@ import simplejpeg
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
 from tests.transforms.imaging import files
+from transforms.imaging import decode as imaging
 from transforms.imaging.containers import JpegContainer, MetadataBudget, inspect
 from transforms.imaging.decode import Decoded, DecodeLimits, decode, reduction
 from transforms.imaging.errors import ImageError
@@ -539,6 +540,13 @@ def test_palettes_are_expanded_before_the_hash() -> None:
 def test_size_is_in_the_hash() -> None:
     wide, high = (files.png(*size) for size in ((32, 16), (16, 32)))
     assert decode(wide, min_side=8).pixel_hash != decode(high, min_side=8).pixel_hash
+
+
+def test_bands_do_not_change_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = files.saved(files.photo(64, 48), "PNG")
+    whole = decode(data, min_side=8).pixel_hash
+    monkeypatch.setattr(imaging, "_BAND_BYTES", 4 * 64 * 7)
+    assert decode(data, min_side=8).pixel_hash == whole
 
 
 def test_low_bits_of_deep_colour_are_in_the_hash() -> None:
