@@ -30,7 +30,7 @@ from transforms.imaging.exif import (
 __all__ = ["Container", "JpegContainer", "MetadataBudget", "inspect"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(slots=True)
 class Container:
     """One image file as its structure tells it.
 
@@ -61,7 +61,7 @@ class Container:
     total_pixels: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(slots=True)
 class JpegContainer(Container):
     """A JPEG file; ``salt`` holds its colour transform.
 
@@ -159,6 +159,13 @@ _ZIGZAG: Final = sorted(
 
 
 @functools.lru_cache(maxsize=256)
+def _layers(stored: bytes) -> tuple[tuple[int, int, int, int], ...]:
+    """Return the components that a start-of-frame segment names (T.81, B.2.2)."""
+    triples = zip(stored[::3], stored[1::3], stored[2::3], strict=False)
+    return tuple((name, sampling >> 4, sampling & 15, table) for name, sampling, table in triples)
+
+
+@functools.lru_cache(maxsize=256)
 def _natural(stored: bytes) -> tuple[int, ...]:
     """Return a quantisation table of 64 values of 1 or 2 bytes in natural order."""
     values = stored if len(stored) == 64 else struct.unpack(">64H", stored)
@@ -250,9 +257,7 @@ class _JpegWalk:
             raise ImageError("other", f"JPEG with {precision} bits a sample is not read", "decode")
         self.plain = self.plain and marker in _PLAIN_SOF and not self.layers
         if not self.scans:
-            for component in range(at + 6, end - 2, 3):
-                name, sampling, table = self.data[component : component + 3]
-                self.layers.append((name, sampling >> 4, sampling & 15, table))
+            self.layers += _layers(self.data[at + 6 : end])
 
     def quantisation(self, at: int, end: int) -> None:
         """Read a segment of tables; what is odd about it is left to the decoder to refuse."""
@@ -287,8 +292,10 @@ def _walk_jpeg(data: bytes, budget: MetadataBudget, max_frames: int) -> JpegCont
             walk.plain = walk.plain and bool(walk.scans)
             position += 2
             continue
-        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
         at = position + 4
+        if at > size:
+            raise _jpeg_cut(walk, position)
+        end = position + 2 + (data[position + 2] << 8 | data[position + 3])
         if end > size or at > end:
             raise _jpeg_cut(walk, position)
         if marker in _APP_OR_COM:

@@ -25,7 +25,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -153,8 +153,7 @@ class DecodeLimits:
                 )
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageInfo:
+class ImageInfo(NamedTuple):
     """Facts of one image.
 
     Attributes:
@@ -189,8 +188,7 @@ class ImageInfo:
     jpeg_origin: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """One decoded image.
 
     Attributes:
@@ -449,14 +447,13 @@ def reduction(width: int, height: int, min_side: int) -> int:
 def _is_subsampled(layers: Sequence[tuple[int, int, int, int]]) -> bool | None:
     if len(layers) < 3:
         return None
-    _, first_a, first_b, _ = layers[0]
-    return any(a < first_a or b < first_b for _, a, b, _ in layers[1:3])
+    (_, across, down, _), (_, a, b, _), (_, c, d, _) = layers[:3]
+    return min(a, c) < across or min(b, d) < down
 
 
 def _jpeg_hash(container: JpegContainer) -> bytes:
-    digest = hashlib.sha256(b"JPEG\0")
-    digest.update(bytes((container.exif.orientation,)) + container.salt)
-    digest.update(hashlib.sha256(container.icc).digest())
+    head = b"JPEG\0" + bytes((container.exif.orientation,)) + container.salt
+    digest = hashlib.sha256(head + hashlib.sha256(container.icc).digest())
     for piece in container.kept:
         digest.update(piece)
     return digest.digest()
