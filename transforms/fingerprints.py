@@ -16,11 +16,12 @@ import numpy.typing as npt
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.grouping.rank import RankFacts, encode_rank
-from transforms.imaging.color import color_descriptor
-from transforms.imaging.decode import DecodeLimits, ImageInfo, decode
+from transforms.imaging.blocks import block_means
+from transforms.imaging.color import color_descriptors
+from transforms.imaging.decode import DecodeLimits, ImageInfo, decode, reduction
 from transforms.imaging.errors import ImageError
-from transforms.imaging.layout import layout
-from transforms.imaging.quality import Quality, measure_batch
+from transforms.imaging.layout import layouts
+from transforms.imaging.quality import Quality, histograms, measure_batch
 from transforms.imaging.wavelet import grey_thumbnail, wavelet_keys_batch
 from transforms.imaging.words import word_rows
 from transforms.outputs import in_global_window, several_outputs
@@ -29,14 +30,14 @@ from transforms.storage import StorageError, read_bytes
 from transforms.telemetry import STATS, MeteredDoFn
 
 STAGE = "fingerprint"
-# The shorter side of the decode that all of stage 1 works on: at a quarter of a photograph of
-# 500x375 pixels, the cheapest libjpeg scale that still shows sharpness and noise.
-MIN_SIDE = 94
+# The shorter side of the decode that all of stage 1 works on: at a quarter of photographs of
+# 500x375 and 500x333 pixels, the cheapest libjpeg scale that still shows sharpness and noise.
+MIN_SIDE = 80
 # The same where words are wanted: half of such a photograph.
 WORDS_MIN_SIDE = 133
 # Images measured together: enough that Python's and numpy's share of the work is small, and few
 # enough samples (bytes) to hold.
-_BATCH_IMAGES = 32
+_BATCH_IMAGES = 64
 _BATCH_SAMPLES = 16 << 20
 
 
@@ -105,20 +106,30 @@ def fingerprints(images: Sequence[ReadImage]) -> list[Fingerprint]:
     """
     if not images:
         return []
-    greys = [np.asarray(cv2.cvtColor(i.pixels, cv2.COLOR_RGB2GRAY), np.uint8) for i in images]
+    pixels = [image.pixels for image in images]
+    greys = [np.asarray(cv2.cvtColor(each, cv2.COLOR_RGB2GRAY), np.uint8) for each in pixels]
     keys, textures = wavelet_keys_batch(np.stack([grey_thumbnail(grey) for grey in greys]))
-    qualities = measure_batch(greys, [image.info for image in images])
+    counts = histograms(greys)
     return [
         _fingerprint(*each)
-        for each in zip(images, greys, keys, textures.tolist(), qualities, strict=True)
+        for each in zip(
+            images,
+            keys,
+            textures.tolist(),
+            color_descriptors(pixels),
+            layouts(greys, counts),
+            measure_batch(greys, counts, [image.info for image in images]),
+            strict=True,
+        )
     ]
 
 
 def _fingerprint(
     image: ReadImage,
-    grey: npt.NDArray[np.uint8],
     keys: npt.NDArray[np.uint8],
     texture: float,
+    color: npt.NDArray[np.uint8],
+    luma: npt.NDArray[np.uint8],
     quality: Quality,
 ) -> Fingerprint:
     ref, info = image.ref, image.info
@@ -147,8 +158,8 @@ def _fingerprint(
         sha256=image.sha256,
         pixel_hash=image.pixel_hash,
         wavelet_keys=keys.tobytes(),
-        color=color_descriptor(image.pixels).tobytes(),
-        layout=layout(grey).tobytes(),
+        color=color.tobytes(),
+        layout=luma.tobytes(),
         words=image.words,
         texture=texture,
         sharpness=quality.sharpness,
@@ -162,11 +173,8 @@ def _fingerprint(
 
 def _halved(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return pixels reduced by the factor that ``MIN_SIDE`` alone would have given."""
-    factor = next((f for f in (8, 4, 2) if -(-min(pixels.shape[:2]) // f) >= MIN_SIDE), 1)
-    if factor == 1:
-        return pixels
-    size = (-(-pixels.shape[1] // factor), -(-pixels.shape[0] // factor))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    height, width = pixels.shape[:2]
+    return block_means(pixels, reduction(width, height, MIN_SIDE))
 
 
 class _FingerprintDoFn(MeteredDoFn):

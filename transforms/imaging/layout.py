@@ -20,6 +20,7 @@ Where it is known how one picture lies in the other, ``compare_placed`` lays the
 cells onto the grid of the other and compares, in the same way, what they have in common.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import cv2
@@ -29,6 +30,7 @@ import numpy.typing as npt
 from transforms.imaging import orientation as _orientation
 from transforms.imaging.color import GRID_SIDE as _COLOR_SIDE
 from transforms.imaging.color import chroma_similarity
+from transforms.imaging.quality import histograms
 
 __all__ = [
     "GRID_SIDE",
@@ -40,6 +42,7 @@ __all__ = [
     "frames",
     "invert",
     "layout",
+    "layouts",
     "placed_chroma",
 ]
 
@@ -122,12 +125,31 @@ def layout(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         uint8 [577]: area means of luma (ITU-R BT.601) of a 24x24 grid, row by row, and the share
         of the ground, in 255ths.
     """
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
-    small = cv2.resize(grey, (GRID_SIDE, GRID_SIDE), interpolation=cv2.INTER_AREA)
-    counts = cv2.calcHist([grey[::2]], [0], None, [256], [0, 256]).ravel()
-    below = np.concatenate([[0.0], np.cumsum(counts, dtype=np.float64)])
-    ground = (below[_GROUND_LEVELS:] - below[:-_GROUND_LEVELS]).max() / below[-1]
-    return np.append(small.ravel(), np.uint8(np.rint(255.0 * ground)))
+    grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels)
+    return layouts([grey], histograms([grey]))[0]
+
+
+def layouts(
+    greys: Sequence[npt.NDArray[np.uint8]], counts: npt.NDArray[np.float32]
+) -> npt.NDArray[np.uint8]:
+    """Return the luma layouts of n images.
+
+    Args:
+        greys: uint8 [h, w] each.
+        counts: their ``imaging.quality.histograms``, float32 [n, 256].
+
+    Returns:
+        uint8 [n, 577]; see ``layout``.
+    """
+    passed = np.zeros((len(counts), counts.shape[1] + 1))
+    np.cumsum(counts, axis=1, out=passed[:, 1:])
+    grounds = (passed[:, _GROUND_LEVELS:] - passed[:, :-_GROUND_LEVELS]).max(axis=1)
+    found = np.empty((len(counts), LAYOUT_BYTES), np.uint8)
+    found[:, _CELLS] = np.rint(255.0 * grounds / passed[:, -1])
+    for row, grey in zip(found, greys, strict=True):
+        small = cv2.resize(grey, (GRID_SIDE, GRID_SIDE), interpolation=cv2.INTER_AREA)
+        row[:_CELLS] = small.ravel()
+    return found
 
 
 def compare_layouts(

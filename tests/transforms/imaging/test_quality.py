@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.transforms.imaging import pictures
-from transforms.imaging.quality import measure, measure_batch, resolved_share
+from transforms.imaging.quality import histograms, measure, measure_batch, resolved_share
 
 
 class _Facts(NamedTuple):
@@ -95,8 +95,8 @@ def test_a_batch_measures_each_image_as_if_it_were_alone() -> None:
     greys += [np.full((94, 125), 90, np.uint8), _detailed(3)[..., 0]]
     facts = [_Facts(grey.shape[1], grey.shape[0]) for grey in greys]
     alone = [measure(grey, fact) for grey, fact in zip(greys, facts, strict=True)]
-    assert measure_batch(greys, facts) == alone
-    assert measure_batch(greys[::-1], facts[::-1]) == alone[::-1]
+    assert measure_batch(greys, histograms(greys), facts) == alone
+    assert measure_batch(greys[::-1], histograms(greys[::-1]), facts[::-1]) == alone[::-1]
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (80, 96), (96, 80), (256, 240)])
