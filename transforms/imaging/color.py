@@ -6,15 +6,15 @@ change of saturation scales it, and a turn of the hue rotates it. The comparison
 of the two harmless changes and looks at what they leave unexplained.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from transforms.imaging import orientation as _orientation
-from transforms.imaging.blocks import block_means
+from transforms.imaging.blocks import cell_means
 
 __all__ = [
     "DESCRIPTOR_BYTES",
@@ -51,12 +51,11 @@ _YCBCR: Final = np.array(
         [0.5, -0.418688, -0.081312],
     ]
 )
-_SMALL_CELL: Final = 4  # cells of a side in which a cell is measured
-_LEAST_BLOCKS: Final = 40  # of a side: what their mean leaves out is less than one of them
-# The same as fixed-point numbers for sums over the small cells, with the offset of chroma and half
-# a level to round.
+_FINE: Final = 8  # cells of a side in which a cell is measured
+# The same as fixed-point numbers for sums over those cells, with the offset of chroma and half a
+# level to round.
 _FIXED_BITS: Final = 20
-_FIXED_YCBCR: Final = np.rint(_YCBCR * ((1 << _FIXED_BITS) / _SMALL_CELL**2)).astype(np.int32)
+_FIXED_YCBCR: Final = np.rint(_YCBCR * ((1 << _FIXED_BITS) / _FINE**2)).astype(np.int32)
 _FIXED_OFFSETS: Final = (np.array([0, 256, 256], np.int32) + 1) << (_FIXED_BITS - 1)
 _PERMUTATIONS: Final = np.stack(
     [
@@ -105,22 +104,18 @@ def color_descriptor(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def color_descriptors(images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
     """Return the colour layouts of n images, uint8 [n, 108]; see ``color_descriptor``."""
-    # Small means of small means are exact enough and several times faster than one step.
-    small = np.stack([_small(pixels) for pixels in images]).reshape(
-        -1, GRID_SIDE, _SMALL_CELL, GRID_SIDE, _SMALL_CELL, 3
-    )
+    fine = np.stack([cell_means(pixels, GRID_SIDE * _FINE) for pixels in images])
     # Whole numbers throughout, so that no layout depends on what is measured with it.
-    planes = small.sum(axis=(2, 4), dtype=np.int32).reshape(-1, _CELLS, 3) @ _FIXED_YCBCR.T
-    planes += _FIXED_OFFSETS
+    rows = _added(fine.astype(np.uint16).reshape(-1, GRID_SIDE, _FINE, GRID_SIDE * _FINE * 3))
+    cells = _added(rows.reshape(-1, _CELLS, _FINE, 3)).astype(np.int32)
+    planes = cells @ _FIXED_YCBCR.T + _FIXED_OFFSETS
     descriptors = np.clip(planes >> _FIXED_BITS, 0, 255).astype(np.uint8)
     return np.ascontiguousarray(descriptors.transpose(0, 2, 1)).reshape(len(images), -1)
 
 
-def _small(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return means of the cells of a grid that is four times as fine."""
-    side = GRID_SIDE * _SMALL_CELL
-    pixels = block_means(pixels, min(pixels.shape[:2]) // _LEAST_BLOCKS)
-    return np.asarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+def _added(parts: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+    """Return the sums over the last axis but one, several times faster than ``sum`` does."""
+    return functools.reduce(np.add, (parts[..., part, :] for part in range(parts.shape[-2])))
 
 
 def luma_chroma(

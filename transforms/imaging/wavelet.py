@@ -1,6 +1,6 @@
 """Wavelet keys: 256 signs of Haar coefficients, in the eight orientations of EXIF.
 
-A key is made from the 64x64 grey thumbnail (``cv2.INTER_AREA``). Its bits, most significant first:
+A key is made from a 64x64 grey thumbnail (``imaging.blocks``). Its bits, most significant first:
 
 ====== ====================================================================================
 bits   meaning: 1 where the coefficient is greater than zero
@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transforms.imaging import orientation
+from transforms.imaging.blocks import cell_means
 
 __all__ = [
     "KEY_BITS",
@@ -122,8 +123,7 @@ def grey_thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         uint8 [64, 64].
     """
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
-    small = cv2.resize(grey, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.uint8)
+    return cell_means(np.asarray(grey, np.uint8), THUMBNAIL_SIDE)
 
 
 def _texture(details: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
