@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 __all__ = ["block_means", "cell_means"]
 
-_MOST_PIXELS: Final = 4  # a side and cell that interpolation sees all of
+_LEAST_PIXELS: Final = 1.25  # of a side for each cell's: interpolation of fewer smoothes
+_STEPS: Final = (2, 3)  # points of interpolation a side and cell; each sees two pixels a side
 
 
 def block_means(pixels: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
@@ -37,10 +38,10 @@ def block_means(pixels: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.ui
 def cell_means(pixels: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
     """Return the means of the cells of a square grid.
 
-    The means of a cell's four quarters are taken by interpolation, which on reduced photographs is
-    within a grey level of their area means and three times as fast: on a labelled set, keys made
-    so are 0.2 of 256 bits farther apart between a picture and its resized copies. Large and thin
-    pictures, and those smaller than the grid, are measured exactly.
+    A cell's mean is that of four or nine points in it, which are interpolated. On reduced
+    photographs this is within a grey level of the area mean and takes a third of the time: on a
+    labelled set, keys made so are 0.2 of 256 bits farther apart between a picture and its resized
+    copies. Large and thin pictures, and those hardly larger than the grid, are measured exactly.
 
     Args:
         pixels: uint8 [h, w] or [h, w, 3], h and w at least 1.
@@ -50,8 +51,8 @@ def cell_means(pixels: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8
         uint8 [side, side] or [side, side, 3].
     """
     shorter, longer = sorted(pixels.shape[:2])
-    factor = -(-longer // (_MOST_PIXELS * side))
-    if shorter >= factor * side and factor <= 2:
-        pixels = block_means(pixels, factor)
-        pixels = cv2.resize(pixels, (2 * side, 2 * side), interpolation=cv2.INTER_LINEAR)
+    steps = next((steps for steps in _STEPS if longer <= 2 * steps * side), 0)
+    if steps and shorter >= _LEAST_PIXELS * side:
+        fine = (steps * side, steps * side)
+        pixels = np.asarray(cv2.resize(pixels, fine, interpolation=cv2.INTER_LINEAR), np.uint8)
     return np.asarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA), np.uint8)

@@ -99,7 +99,8 @@ def color_descriptor(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     Returns:
         uint8 [108]: luma, Cb + 128 and Cr + 128 of a 6x6 grid, row by row.
     """
-    return color_descriptors([pixels])[0]
+    descriptor: npt.NDArray[np.uint8] = color_descriptors([pixels])[0]
+    return descriptor
 
 
 def color_descriptors(images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:

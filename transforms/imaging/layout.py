@@ -125,8 +125,10 @@ def layout(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         uint8 [577]: area means of luma (ITU-R BT.601) of a 24x24 grid, row by row, and the share
         of the ground, in 255ths.
     """
-    grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels)
-    return layouts([grey], histograms([grey]))[0]
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
+    greys = [np.asarray(grey, np.uint8)]
+    found: npt.NDArray[np.uint8] = layouts(greys, histograms(greys))[0]
+    return found
 
 
 def layouts(

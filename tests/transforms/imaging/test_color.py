@@ -10,6 +10,7 @@ from transforms.imaging.color import (
     HINT_SAME_COLOURS,
     REJECT_SIMILARITY,
     color_descriptor,
+    color_descriptors,
     compare,
 )
 from transforms.imaging.orientation import ORIENTATIONS, apply, inverse_orientation
@@ -31,6 +32,23 @@ def test_descriptor_of_a_plain_colour_is_its_ycbcr() -> None:
     descriptor = color_descriptor(np.full((40, 60, 3), (255, 0, 0), np.uint8)).reshape(3, 36)
     # ITU-R BT.601, full range: red is Y 76, Cb 85, Cr 255.5.
     np.testing.assert_array_equal(descriptor, np.repeat([[76], [85], [255]], 36, axis=1))
+
+
+def test_cells_are_the_means_of_their_area() -> None:
+    picture = np.random.default_rng(3).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    means = picture.reshape(6, 16, 6, 16, 3).mean(axis=(1, 3)).reshape(36, 3)
+    red, green, blue = means.T
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    planes = np.concatenate([luma, 128 + (blue - luma) / 1.772, 128 + (red - luma) / 1.402])
+    assert np.abs(color_descriptor(picture) - planes).max() <= 1.0
+
+
+def test_a_batch_describes_each_image_as_if_it_were_alone() -> None:
+    batch = [pictures.photograph(seed)[: 60 + seed * 30] for seed in range(4)]
+    batch += [np.full((1, 1, 3), 9, np.uint8), pictures.photograph(7)[:, :3]]
+    alone = np.stack([color_descriptor(picture) for picture in batch])
+    np.testing.assert_array_equal(color_descriptors(batch), alone)
+    np.testing.assert_array_equal(color_descriptors(batch[::-1]), alone[::-1])
 
 
 @pytest.mark.parametrize("seed", range(4))

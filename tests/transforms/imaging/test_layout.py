@@ -15,9 +15,11 @@ from transforms.imaging.layout import (
     frames,
     invert,
     layout,
+    layouts,
     placed_chroma,
 )
 from transforms.imaging.orientation import ORIENTATIONS, apply, inverse_orientation
+from transforms.imaging.quality import histograms
 
 SEEDS = range(6)
 
@@ -48,6 +50,15 @@ def test_layout_of_a_plain_colour_is_its_luma_and_all_ground() -> None:
 def test_layout_takes_grey_pixels_too() -> None:
     grey = cv2.cvtColor(pictures.photograph(0), cv2.COLOR_RGB2GRAY)
     np.testing.assert_array_equal(layout(grey), layout(pictures.photograph(0)))
+
+
+def test_a_batch_has_the_layouts_of_its_images() -> None:
+    colours = [pictures.photograph(0)[:94, :125], pictures.form(1), pictures.page(2)[:1]]
+    greys = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in colours]
+    found = layouts(greys, histograms(greys))
+    np.testing.assert_array_equal(found, [layout(picture) for picture in colours])
+    exact = cv2.resize(greys[0].astype(np.float32), (24, 24), interpolation=cv2.INTER_AREA)
+    assert np.abs(found[0, :-1] - exact.ravel()).max() <= 0.51
 
 
 def test_the_ground_counts_the_most_common_luma() -> None:

@@ -69,6 +69,29 @@ def test_noise_contrast_and_brightness_say_what_they_are_named_for() -> None:
     assert _measure(dim).brightness == pytest.approx(0.5 * _measure(picture).brightness, abs=0.01)
 
 
+def test_histograms_count_every_second_row() -> None:
+    grey = np.array([[1, 1, 7], [9, 9, 9], [7, 255, 0]], np.uint8)
+    expected = np.zeros((2, 256))
+    expected[0, [0, 1, 7, 255]] = 1, 2, 2, 1
+    expected[1, 5] = 1
+    np.testing.assert_array_equal(histograms([grey, np.full((2, 1), 5, np.uint8)]), expected)
+
+
+def test_noise_of_a_window_is_not_that_of_the_next_in_the_batch() -> None:
+    calm = np.full((80, 80), 100, np.uint8)
+    wild = np.random.default_rng(2).integers(0, 256, (80, 80), dtype=np.uint8)
+    greys = [calm, wild, calm]
+    found = measure_batch(greys, histograms(greys), [_Facts(80, 80)] * 3)
+    assert [quality.noise for quality in found] == [0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("side", [90, 110, 180])
+def test_sharpness_is_taken_at_a_common_size(side: int) -> None:
+    picture = cv2.GaussianBlur(_detailed(2, 360, 360), (0, 0), 4.0)
+    reduced = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+    assert _measure(reduced).sharpness == pytest.approx(_measure(picture).sharpness, abs=0.02)
+
+
 def test_the_same_pixels_give_the_same_measures() -> None:
     picture = pictures.photograph(5)
     assert _measure(picture) == _measure(picture.copy())

@@ -1,0 +1,55 @@
+"""Means of blocks and cells against the exact area means."""
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.transforms.imaging import pictures
+from transforms.imaging import orientation
+from transforms.imaging.blocks import block_means, cell_means
+
+
+def _exact(pixels: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(pixels.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
+
+
+def test_blocks_are_means_and_what_is_left_over_is_left_out_at_both_ends() -> None:
+    picture = np.arange(7 * 8, dtype=np.uint8).reshape(7, 8) * 2
+    found = block_means(picture, 3)
+    expected = picture[:6, 1:7].reshape(2, 3, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("factor", "shape"), [(1, (4, 6, 3)), (2, (2, 3, 3)), (9, (1, 1, 3))])
+def test_a_factor_is_no_more_than_the_shorter_side(
+    factor: int, shape: tuple[int, int, int]
+) -> None:
+    picture = np.full((4, 6, 3), 80, np.uint8)
+    np.testing.assert_array_equal(block_means(picture, factor), np.full(shape, 80, np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(94, 125), (83, 125), (167, 250), (225, 151), (80, 80)])
+@pytest.mark.parametrize("side", [48, 64])
+def test_cells_of_reduced_photographs_are_near_their_area_means(
+    shape: tuple[int, int], side: int
+) -> None:
+    picture = pictures.resized(pictures.photograph(2, 500, 380), shape[1], shape[0])
+    found = cell_means(picture, side).astype(np.float32)
+    assert found.shape == (side, side, 3)
+    assert np.abs(found - _exact(picture, side)).mean() < 1.0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 70), (40, 60), (64, 64), (600, 400)])
+def test_small_large_and_thin_pictures_are_measured_exactly(shape: tuple[int, int]) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    expected = cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(cell_means(picture, 64), expected)
+
+
+def test_a_turned_picture_has_the_turned_cells() -> None:
+    grey = cv2.cvtColor(pictures.photograph(3), cv2.COLOR_RGB2GRAY)[:94, :125]
+    cells = cell_means(grey, 64).astype(int)
+    for value in orientation.ORIENTATIONS:
+        turned = cell_means(np.ascontiguousarray(orientation.apply(grey, value)), 64)
+        back = orientation.apply(turned, orientation.inverse_orientation(value))
+        assert np.abs(back - cells).max() <= 1
