@@ -21,6 +21,7 @@ from transforms.imaging.color import color_descriptors
 from transforms.imaging.decode import DecodeLimits, ImageInfo, decode, reduction
 from transforms.imaging.errors import ImageError
 from transforms.imaging.layout import layouts
+from transforms.imaging.orientation import axes
 from transforms.imaging.quality import Quality, histograms, measure_batch
 from transforms.imaging.wavelet import grey_thumbnail, wavelet_keys_batch
 from transforms.imaging.words import word_rows
@@ -77,7 +78,7 @@ def read_image(ref: ImageRef, data: bytes, limits: DecodeLimits, *, words: bool)
     """
     side = WORDS_MIN_SIDE if words else MIN_SIDE
     decoded = decode(data, path=ref.path, min_side=side, limits=limits)
-    rows, pixels = b"", decoded.pixels
+    rows, pixels = b"", _trimmed(decoded.pixels, decoded.info, side)
     if words:
         rows, pixels = word_rows(pixels).tobytes(), _halved(pixels)
     digest = hashlib.sha256(data).digest()
@@ -169,6 +170,23 @@ def _fingerprint(
         quality_score=quality.score,
         rank=rank,
     )
+
+
+def _trimmed(
+    pixels: npt.NDArray[np.uint8], info: ImageInfo, min_side: int
+) -> npt.NDArray[np.uint8]:
+    """Leave out the last row and column of a reduced decode that lie outside for the most part.
+
+    Reduced sizes are rounded up, so that the first and the last pixel of a side are not alike, and
+    a turned copy lies up to a pixel beside its original. Rounded sizes halve that.
+    """
+    scale = reduction(info.width, info.height, min_side)
+    height, width = (max(round(side / scale), 1) for side in (info.height, info.width))
+    # JPEG is turned after it is reduced.
+    turn = info.orientation if info.format in ("JPEG", "MPO") else 1
+    _, flip_y, flip_x = axes(turn)
+    top, left = (pixels.shape[0] - height) * flip_y, (pixels.shape[1] - width) * flip_x
+    return pixels[top : top + height, left : left + width]
 
 
 def _halved(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

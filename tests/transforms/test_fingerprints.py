@@ -1,6 +1,7 @@
 """Stage 1 as a transform: every input leaves once, with what was measured."""
 
 import hashlib
+import io
 from pathlib import Path
 
 import apache_beam as beam
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
+from PIL import ExifTags, Image
 
 from tests.transforms.samples import make_ref
 from transforms import fingerprints as module
-from transforms.fingerprints import ComputeFingerprints, fingerprint
+from transforms.fingerprints import ComputeFingerprints, fingerprint, read_image
 from transforms.imaging.decode import DecodeLimits
+from transforms.imaging.orientation import ORIENTATIONS, apply
 from transforms.records import ImageRef
 from transforms.storage import to_uri
 
@@ -50,6 +53,31 @@ def test_a_failure_keeps_what_the_header_and_the_bytes_told(tmp_path: Path) -> N
             ),
             label="failed",
         )
+
+
+def _jpeg(pixels: np.ndarray, orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", exif=exif)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("size", "words", "reduced"),
+    [((500, 333), False, (83, 125)), ((500, 333), True, (83, 125)), ((503, 366), False, (92, 126))],
+)
+def test_reduced_pixels_are_those_that_lie_in_the_picture(
+    size: tuple[int, int], words: bool, reduced: tuple[int, int]
+) -> None:
+    grid = np.random.default_rng(8).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    pixels = cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC)
+    limits, ref = DecodeLimits(), make_ref("a.jpg")
+    upright = read_image(ref, _jpeg(pixels, 1), limits, words=False).pixels
+    assert read_image(ref, _jpeg(pixels, 1), limits, words=words).pixels.shape == (*reduced, 3)
+    for turn in ORIENTATIONS:
+        turned = read_image(ref, _jpeg(pixels, turn), limits, words=False).pixels
+        np.testing.assert_array_equal(turned, apply(upright, turn))
 
 
 def test_batches_lose_no_image_and_measure_each_as_if_it_were_alone(
