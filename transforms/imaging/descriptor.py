@@ -62,15 +62,17 @@ def _histograms(luma: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     Args:
         luma: float32 [64, 64].
     """
-    dx, dy = np.zeros_like(luma), np.zeros_like(luma)
-    dx[:, 1:-1] = luma[:, 2:] - luma[:, :-2]
-    dy[1:-1] = luma[2:] - luma[:-2]
+    # Reflected at the border, so that the differences across it are zero.
+    dx, dy = (cv2.Sobel(luma, cv2.CV_32F, x, 1 - x, ksize=1) for x in (1, 0))
+    lengths, angles = cv2.cartToPolar(dx, dy)
+    magnitude = lengths.ravel()
     # Bin k is centred on angle k * pi / 8, so that mirrors map bin centres onto bin centres.
-    angle = (np.arctan2(dy, dx) * np.float32(_BINS / np.pi) + np.float32(_BINS)).ravel()
+    angle = angles.ravel() * np.float32(_BINS / np.pi)
     lower = angle.astype(np.intp)
-    magnitude = np.sqrt(dx * dx + dy * dy).ravel()
     upper_part = magnitude * (angle - lower.astype(np.float32))
-    cells = np.concatenate([_BINS_OF_PIXEL + lower % _BINS, _BINS_OF_PIXEL + (lower + 1) % _BINS])
+    cells = np.concatenate(
+        [_BINS_OF_PIXEL + (lower & (_BINS - 1)), _BINS_OF_PIXEL + ((lower + 1) & (_BINS - 1))]
+    )
     weights = np.concatenate([magnitude - upper_part, upper_part])
     out = np.bincount(cells, weights, _GRIDS[0] * _GRIDS[0] * _BINS)
     return np.asarray(out.reshape(-1, _BINS) / _STEP**2, np.float64)
