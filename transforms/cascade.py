@@ -131,7 +131,9 @@ class ComparePairs(beam.PTransform):
         )
         verified = compared.undecided | f"{name}: local" >> VerifyLocals(
             MatcherHandler(
-                LocalSettings(), settings.batch_size_local, settings.max_group_size_local
+                LocalSettings(settings.local_accept, settings.local_review),
+                settings.batch_size_local,
+                settings.max_group_size_local,
             ),
             LocalThresholds(settings.local_accept, settings.local_review, settings.relations),
         )

@@ -56,6 +56,7 @@ _SIZE_BINS: Final = 6  # half octaves to either side
 _FEW_INLIERS: Final = 10  # below, a fit may be chance, so that more must agree
 _FEW_OVERLAP: Final = 0.85
 _SURE_INLIERS: Final = 15  # points that rule out the other sense
+_SAME_PLACE: Final = 1.5  # pixels at the corners; a crop that counts as one moves them by two
 _BETTER: Final = 0.02  # by how much points must raise the score of the comparison as a whole
 _MAX_SCALE: Final = 7.0  # of one thumbnail against the other
 _LEAST_AREA: Final = 0.05  # share of a picture that must be common
@@ -79,6 +80,7 @@ _FLAT_LEVELS: Final = 4.0  # levels between blocks at which two flat pictures ha
 _GRAIN: Final = 1.0  # grey levels of deviation of a flat block that holds grain
 _GRAIN_SCORE: Final = 0.45
 _PAPER: Final = 0.6  # share of one ground at which the strict comparison begins
+_PAPER_DOUBT: Final = 0.5  # the same, that a sample of the pixels might raise to it
 _PAPER_DIFFER: Final = 0.008  # share of textured blocks that may differ on such a ground
 # Below this longer side, in pixels, forms filled in differently reached 0.67 and copies 0.67 to 1.
 _READABLE_SIDE: Final = 200
@@ -218,6 +220,34 @@ class Picture:
         """The luma at half the size: uint8 [(h + 1) // 2, (w + 1) // 2]."""
         height, width = self.grey.shape
         return _reduced(self.grey, (width + 1) // 2, (height + 1) // 2)
+
+    @functools.cached_property
+    def grid(self) -> "_Grid":
+        """The cells that a comparison on this picture's own pixels looks at."""
+        height, width = self.grey.shape
+        across, down = _enlargement((height, width))
+        return _Grid((across, down), height * down // _CELL, width * across // _CELL)
+
+    @functools.cached_property
+    def plane(self) -> "_Plane":
+        """The luma of the cells of ``grid`` at 1 / ``_PART``, with its moments."""
+        size = _CELL // _PART
+        return _plane(_fixed(self, self.grey, size), size)
+
+    @functools.cached_property
+    def fine(self) -> "_Plane":
+        """The same at the full size, smoothed; only pages, forms and flat pictures need it."""
+        return _plane(_smooth(_fixed(self, self.grey, _CELL)), _CELL)
+
+    @functools.cached_property
+    def colours(self) -> _Floats:
+        """The mean colours of the blocks of ``grid``: float32 [rows, columns, 3]."""
+        return _mean2(_fixed(self, self.rgb, 1).astype(np.float32))
+
+    @functools.cached_property
+    def ground(self) -> float:
+        """The share of its pixels within eight levels of its commonest grey."""
+        return _commonest(self.grey)
 
     @functools.cached_property
     def coarse(self) -> tuple[_Bytes, int]:
@@ -402,7 +432,7 @@ def _verify(
     hint: Optional[int],
     senses: tuple[bool, ...],
 ) -> LocalEvidence:
-    best = _NO_EVIDENCE
+    best, whole = _NO_EVIDENCE, None
     if hint is not None:
         whole = _whole_transform(a.grey.shape, b.grey.shape, hint)
         best = _compare(a, b, whole, 0, settings)
@@ -415,12 +445,30 @@ def _verify(
         fitted = _fit(a, b, mirror, settings)
         if fitted is None:
             continue
+        if (
+            whole is not None
+            and best.score >= settings.accept_score
+            and _misfit(a, fitted[0], whole) <= _SAME_PLACE
+        ):
+            return best  # points say the same
         evidence = _compare(a, b, fitted[0], fitted[1], settings)
-        if evidence.score > best.score + _BETTER or best is _NO_EVIDENCE:
+        # A score that ends the pair is a bound, which no other has to exceed.
+        if (
+            evidence.score > best.score + _BETTER
+            or best.score < settings.review_score <= evidence.score
+            or best is _NO_EVIDENCE
+        ):
             best = evidence
         if best.score >= settings.review_score or fitted[1] >= _SURE_INLIERS:
             break
     return best
+
+
+def _misfit(a: Picture, first: _Doubles, second: _Doubles) -> float:
+    """Return how far apart two maps lay the corners of a picture, at most, in pixels."""
+    step = first - second
+    width, height = a.features.size
+    return float(np.abs(_corners(width, height) @ step[:, :2].T + step[:, 2]).max())
 
 
 def _whole_transform(shape_a: tuple[int, ...], shape_b: tuple[int, ...], value: int) -> _Doubles:
@@ -550,31 +598,53 @@ def _grey(thumb: _Bytes) -> _Bytes:
 
 
 # ------------------------------------------------------------------------------- comparison
-class _Blocks(NamedTuple):
+class _Grid(NamedTuple):
+    """The cells of the picture that is not moved."""
+
+    enlarged: tuple[int, int]  # factors along x and y of the frame against the picture
+    rows: int  # cells
+    columns: int
+
+
+class _Plane(NamedTuple):
+    """The aligned luma of one picture, and the moments of its blocks, float32 [rows, columns]."""
+
+    grey: _Bytes
+    mean: _Floats
+    deviation: _Floats
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Blocks:
     """Two aligned pictures in blocks of 16x16 pixels, one block at every 8 pixels: [rows, columns].
 
     ``agree``, ``differ`` and neither (flat in both, the same tone) share the blocks ``inside``.
     """
 
+    a: _Plane
+    b: _Plane
+    ncc: _Floats  # normalised cross-correlation of the blocks
     inside: _Mask  # both pictures cover the block
-    textured: _Mask  # inside, and one of the two has texture
-    agree: _Mask
-    differ: _Mask
-    stats: "_Stats"
-    grey_a: _Bytes  # the aligned pixels at half the size: uint8 [h, w]
-    grey_b: _Bytes
-    rgb_a: _Floats  # mean colours: float32 [rows, columns, 3]
-    rgb_b: _Floats
 
+    @functools.cached_property
+    def textured(self) -> _Mask:
+        """Inside, and one of the two has texture."""
+        return self.inside & (np.maximum(self.a.deviation, self.b.deviation) >= _TEXTURE)
 
-class _Stats(NamedTuple):
-    """Moments of the blocks of two aligned pictures, each float32 [rows, columns]."""
+    @functools.cached_property
+    def agree(self) -> _Mask:
+        """Textured, and alike."""
+        return self.textured & (self.ncc >= _AGREE)
 
-    mean_a: _Floats
-    mean_b: _Floats
-    deviation_a: _Floats
-    deviation_b: _Floats
-    ncc: _Floats  # normalised cross-correlation
+    @functools.cached_property
+    def differ(self) -> _Mask:
+        """Textured and unlike, or flat and of another tone."""
+        differ = self.textured & ~self.agree
+        basis = self.agree if np.count_nonzero(self.agree) >= _LEAST_TEXTURED else self.inside
+        if basis.any():
+            misfit = _tone_misfit(self.a.mean, self.b.mean, basis)
+            differ = differ | (self.inside & ~self.textured & (misfit > _TONE))
+        return differ
 
 
 class _Frame(NamedTuple):
@@ -583,7 +653,6 @@ class _Frame(NamedTuple):
     moved: Picture
     fixed: Picture
     matrix: _Doubles  # from pixels of moved to those of the frame
-    enlarged: tuple[int, int]  # factors along x and y of the frame against fixed
     rows: int  # cells
     columns: int
     in_b: bool  # b is the fixed one
@@ -592,9 +661,12 @@ class _Frame(NamedTuple):
 def _compare(
     a: Picture, b: Picture, transform: _Doubles, inliers: int, settings: LocalSettings
 ) -> LocalEvidence:
-    """Return the evidence of one transform from a to b."""
-    area_a, area_b = _areas(a.grey.shape, b.grey.shape, transform)
-    if min(area_a, area_b) < _LEAST_AREA:
+    """Return the evidence of one transform from a to b, the cheapest first.
+
+    What ends below ``review_score`` is not looked at further: its score is then an upper bound.
+    """
+    areas = _areas(a.grey.shape, b.grey.shape, transform)
+    if min(areas) < _LEAST_AREA:
         return _NO_EVIDENCE
     frame = _frame(a, b, transform)
     blocks = _align(frame)
@@ -602,20 +674,26 @@ def _compare(
     inside = int(np.count_nonzero(blocks.inside))
     if not inside:
         return _NO_EVIDENCE
+    overlap, chroma, moved = 0.0, 0.0, False
     if textured < _LEAST_TEXTURED * max(1.0, inside / 400.0):
-        overlap, moved = 0.0, False
         score = chroma = _flat_score(frame, blocks) if _keeps_shape(transform) else 0.0
     else:
         overlap = float(np.count_nonzero(blocks.agree)) / textured
-        chroma, moved = _chroma(blocks)
-        score = _score(frame, blocks, overlap, chroma, max(area_a, area_b), settings)
+        score = min(_graded(overlap, _ACCEPT_OVERLAP), _graded(max(areas), _ACCEPT_AREA))
         if 0 < inliers < _FEW_INLIERS:
             score = min(score, _graded(overlap, _FEW_OVERLAP))
+        if score >= settings.review_score:
+            score = min(score, _pieces_score(blocks))
+        if score >= settings.review_score:
+            chroma, moved = _chroma(frame, blocks)
+            score = min(score, _graded(chroma, _ACCEPT_CHROMA))
+        if score >= settings.review_score and _paper_share(frame, blocks.inside) >= _PAPER:
+            score = min(score, _paper_score(frame, _align(frame, 1), settings.review_score))
     relation, derived = "similar", 0
     if score >= settings.review_score:
-        relation, derived = _relation(frame, transform, (area_a, area_b), blocks, moved)
+        relation, derived = _relation(frame, transform, areas, blocks, moved)
     return LocalEvidence(
-        inliers, round(overlap, 4), round(area_a, 4), round(area_b, 4), round(chroma, 4),
+        inliers, round(overlap, 4), round(areas[0], 4), round(areas[1], 4), round(chroma, 4),
         relation, derived, round(score, 4),
     )  # fmt: skip
 
@@ -645,36 +723,26 @@ def _frame(a: Picture, b: Picture, transform: _Doubles) -> _Frame:
     in_b = _size_ratio(transform) <= 1.0
     moved, fixed = (a, b) if in_b else (b, a)
     matrix = transform if in_b else _invert(transform)
-    height, width = fixed.grey.shape
-    across, down = _enlargement((height, width))
+    (across, down), rows, columns = fixed.grid
     if across > 1 or down > 1:
         matrix = _compose(_scaling(across, down), matrix)
-    rows, columns = height * down // _CELL, width * across // _CELL
-    return _Frame(moved, fixed, matrix, (across, down), rows, columns, in_b)
+    return _Frame(moved, fixed, matrix, rows, columns, in_b)
 
 
 def _align(frame: _Frame, part: int = _PART) -> _Blocks:
-    """Lay the two pictures over each other and compare them block by block, at 1 / ``part``."""
-    grey_a, grey_b = _greys(frame, part)
-    if part == 1:
-        grey_a, grey_b = _smooth(grey_a), _smooth(grey_b)
-    moved = _cell_colours(frame)
-    fixed = _mean2(_fixed(frame, frame.fixed.rgb, frame.columns, frame.rows).astype(np.float32))
-    rgb_a, rgb_b = (moved, fixed) if frame.in_b else (fixed, moved)
-    inside = _inside(frame)
-    stats = _statistics(grey_a, grey_b, _CELL // part)
-    textured = inside & (np.maximum(stats.deviation_a, stats.deviation_b) >= _TEXTURE)
-    agree = textured & (stats.ncc >= _AGREE)
-    differ = textured & ~agree
-    basis = agree if np.count_nonzero(agree) >= _LEAST_TEXTURED else inside
-    if basis.any():
-        misfit = _tone_misfit(stats.mean_a, stats.mean_b, basis)
-        differ = differ | (inside & ~textured & (misfit > _TONE))
-    return _Blocks(inside, textured, agree, differ, stats, grey_a, grey_b, rgb_a, rgb_b)
+    """Lay the two pictures over each other in blocks, at 1 / ``part`` of their size, 1 smoothed."""
+    cell = _CELL // part
+    grey = _moved(frame, part)
+    if part == _PART:
+        planes = _plane(grey, cell), frame.fixed.plane
+    else:
+        planes = _plane(_smooth(grey), cell), frame.fixed.fine
+    a, b = planes if frame.in_b else planes[::-1]
+    return _Blocks(a, b, _correlation(a, b, cell), _inside(frame))
 
 
-def _greys(frame: _Frame, part: int) -> tuple[_Bytes, _Bytes]:
-    """Return the luma of a and b in the frame, at 1 / ``part`` of its size.
+def _moved(frame: _Frame, part: int) -> _Bytes:
+    """Return the luma of the moved picture in the frame, at 1 / ``part`` of its size.
 
     Half the size is without the finest grain: the noise of a copy, a misfit of half a pixel.
     """
@@ -691,24 +759,19 @@ def _greys(frame: _Frame, part: int) -> tuple[_Bytes, _Bytes]:
             )
         across, down = shape[1] / source.shape[1], shape[0] / source.shape[0]
         matrix = _compose(matrix, _scaling(across, down))
-    moved = np.asarray(
-        cv2.warpAffine(
-            source, matrix, (width, height), flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        ),
-        np.uint8,
-    )  # fmt: skip
-    fixed = _fixed(frame, frame.fixed.grey, width, height)
-    return (moved, fixed) if frame.in_b else (fixed, moved)
+    moved = cv2.warpAffine(
+        source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(moved, np.uint8)
 
 
-def _fixed(frame: _Frame, pixels: _Bytes, width: int, height: int) -> _Bytes:
-    """Return the part of the fixed picture that whole cells cover, at a size."""
-    across, down = frame.enlarged
+def _fixed(picture: Picture, pixels: _Bytes, size: int) -> _Bytes:
+    """Return the part of a picture that the cells of its grid cover, a cell in size x size."""
+    (across, down), rows, columns = picture.grid
     if across > 1 or down > 1:
-        size = (pixels.shape[1] * across, pixels.shape[0] * down)
-        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-    return _reduced(pixels[: frame.rows * _CELL, : frame.columns * _CELL], width, height)
+        enlarged = (pixels.shape[1] * across, pixels.shape[0] * down)
+        pixels = np.asarray(cv2.resize(pixels, enlarged, interpolation=cv2.INTER_LINEAR), np.uint8)
+    return _reduced(pixels[: rows * _CELL, : columns * _CELL], columns * size, rows * size)
 
 
 def _enlargement(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -749,15 +812,18 @@ def _inside(frame: _Frame) -> _Mask:
     """Return the blocks whose four corners fall into the moved picture."""
     back = _invert(frame.matrix)
     shape = frame.moved.grey.shape
+    height, width = frame.rows * float(_CELL), frame.columns * float(_CELL)
+    whole = True
+    for (of_x, of_y, shift), side in zip(back.tolist(), shape[::-1], strict=True):
+        first = shift - 0.5 * (of_x + of_y) + 0.5  # of the corner of the frame, from the border
+        spans = first, first + of_x * width, first + of_y * height
+        least = min(*spans, spans[1] + spans[2] - first)
+        most = max(*spans, spans[1] + spans[2] - first)
+        whole = whole and least >= -0.5 and most <= side + 0.5
+    if whole:
+        return np.ones((frame.rows - 1, frame.columns - 1), np.bool_)
     x = np.arange(frame.columns + 1) * float(_CELL) - 0.5
     y = np.arange(frame.rows + 1) * float(_CELL) - 0.5
-    at = np.array([[x[0], y[0]], [x[-1], y[0]], [x[0], y[-1]], [x[-1], y[-1]]])
-    at = at @ back[:, :2].T + back[:, 2]
-    if (
-        np.abs(at - [0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1)])
-        <= [0.5 * (shape[1] + 1), 0.5 * (shape[0] + 1)]
-    ).all():
-        return np.ones((frame.rows - 1, frame.columns - 1), np.bool_)
     good = np.ones((frame.rows + 1, frame.columns + 1), np.bool_)
     for row, side in zip(back, shape[::-1], strict=True):
         place = row[0] * x + (row[1] * y + row[2])[:, None]
@@ -771,22 +837,31 @@ def _mean2(cells: _Floats) -> _Floats:
     return np.asarray(0.25 * (pairs[:, :-1] + pairs[:, 1:]), np.float32)
 
 
-def _statistics(grey_a: _Bytes, grey_b: _Bytes, cell: int) -> _Stats:
-    """Return the moments of the blocks of 2x2 cells of two aligned pictures."""
-    rows, columns = grey_a.shape[0] // cell, grey_a.shape[1] // cell
-    # About mid grey, so that float32 keeps what a flat block varies.
-    a = np.subtract(grey_a, 128.0, dtype=np.float32)
-    b = np.subtract(grey_b, 128.0, dtype=np.float32)
-    cells = np.empty((rows, columns, 5), np.float32)
-    for number, values in enumerate((a, b, a * a, b * b, a * b)):
-        cells[..., number] = cv2.resize(values, (columns, rows), interpolation=cv2.INTER_AREA)
-    blocks = np.moveaxis(_mean2(cells), 2, 0)
-    mean_a, mean_b = blocks[0], blocks[1]
-    deviation_a = np.sqrt(np.maximum(blocks[2] - mean_a * mean_a, 0.0))
-    deviation_b = np.sqrt(np.maximum(blocks[3] - mean_b * mean_b, 0.0))
+def _plane(grey: _Bytes, cell: int) -> _Plane:
+    """Return an aligned luma with the moments of its blocks of 2x2 cells."""
+    levels = _levels(grey)
+    mean = _block_means(levels, cell)
+    square = _block_means(levels * levels, cell)
+    return _Plane(grey, mean, np.sqrt(np.maximum(square - mean * mean, 0.0)))
+
+
+def _levels(grey: _Bytes) -> _Floats:
+    """Return levels about mid grey, so that float32 keeps what a flat block varies."""
+    return np.subtract(grey, 128.0, dtype=np.float32)
+
+
+def _block_means(values: _Floats, cell: int) -> _Floats:
+    """Return the means of the blocks of 2x2 cells: float32 [rows, columns]."""
+    size = (values.shape[1] // cell, values.shape[0] // cell)
+    return _mean2(np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32))
+
+
+def _correlation(a: _Plane, b: _Plane, cell: int) -> _Floats:
+    """Return the normalised cross-correlation of the blocks: float32 [rows, columns]."""
+    both = _block_means(_levels(a.grey) * _levels(b.grey), cell)
     # The floor keeps the rounding of flat blocks from counting as structure.
-    ncc = (blocks[4] - mean_a * mean_b) / np.maximum(deviation_a * deviation_b, 4.0)
-    return _Stats(mean_a, mean_b, deviation_a, deviation_b, ncc)
+    ncc = (both - a.mean * b.mean) / np.maximum(a.deviation * b.deviation, 4.0)
+    return np.asarray(ncc, np.float32)
 
 
 def _tone_misfit(mean_a: _Floats, mean_b: _Floats, basis: _Mask) -> _Floats:
@@ -803,13 +878,20 @@ def _tone_misfit(mean_a: _Floats, mean_b: _Floats, basis: _Mask) -> _Floats:
     return np.asarray(np.abs((mean_b - middle_b) / root - (mean_a - middle_a) * root), np.float32)
 
 
-def _chroma(blocks: _Blocks) -> tuple[float, bool]:
+def _colours(frame: _Frame) -> tuple[_Floats, _Floats]:
+    """Return the mean colours of the blocks of a and b, each float32 [rows, columns, 3]."""
+    moved, fixed = _cell_colours(frame), frame.fixed.colours
+    return (moved, fixed) if frame.in_b else (fixed, moved)
+
+
+def _chroma(frame: _Frame, blocks: _Blocks) -> tuple[float, bool]:
     """Return the agreement of colours where luma agrees, and whether they were changed."""
+    rgb_a, rgb_b = _colours(frame)
     # Every second block: the others show the same pixels again.
     even = slice(None, None, 2)
     weights = (blocks.inside & ~blocks.differ)[even, even].astype(np.float64).reshape(1, -1)
-    luma_a, chroma_a = color.luma_chroma(blocks.rgb_a[even, even].reshape(-1, 3).astype(np.float64))
-    luma_b, chroma_b = color.luma_chroma(blocks.rgb_b[even, even].reshape(-1, 3).astype(np.float64))
+    luma_a, chroma_a = color.luma_chroma(rgb_a[even, even].reshape(-1, 3).astype(np.float64))
+    luma_b, chroma_b = color.luma_chroma(rgb_b[even, even].reshape(-1, 3).astype(np.float64))
     step = chroma_b - chroma_a
     if float(weights[0] @ (step.real**2 + step.imag**2)) <= _SAME_CHROMA * weights.sum():
         return 1.0, False
@@ -830,8 +912,8 @@ def _largest(blocks: _Blocks, differ: _Mask) -> tuple[float, float]:
     )
     if count <= 1:
         return 0.0, 0.0
-    labels = np.asarray(labels)
-    outer = np.unique(labels[~_core(blocks.inside) & blocks.inside])
+    outer = np.zeros(count, np.bool_)
+    outer[np.asarray(labels)[~_core(blocks.inside) & blocks.inside]] = True
     sizes = stats[:, cv2.CC_STAT_AREA].astype(np.float64) / np.count_nonzero(blocks.inside)
     sizes[0] = 0.0
     largest = float(sizes.max())
@@ -846,28 +928,14 @@ def _core(inside: _Mask) -> _Mask:
     return np.asarray(core, np.bool_)
 
 
-def _score(
-    frame: _Frame,
-    blocks: _Blocks,
-    overlap: float,
-    chroma: float,
-    area: float,
-    settings: LocalSettings,
-) -> float:
-    """Return the score of a textured pair: the weakest of its kinds of evidence."""
+def _pieces_score(blocks: _Blocks) -> float:
+    """Return the score of the pieces that differ: of the largest, and of the largest inner one."""
     largest, inner = _largest(blocks, blocks.differ)
-    if inner >= _ACCEPT_INNER:
+    if inner >= _ACCEPT_INNER and largest < 2.0 * _ACCEPT_LARGEST:
         inner = _largest(blocks, blocks.differ & ~_overlay(blocks, blocks.inside))[1]
-    score = min(
-        _graded(overlap, _ACCEPT_OVERLAP),
-        _graded(chroma, _ACCEPT_CHROMA),
-        _graded(area, _ACCEPT_AREA),
-        1.0 - largest / (2.0 * _ACCEPT_LARGEST),
-        1.0 - inner / (2.0 * _ACCEPT_INNER),
+    return max(
+        0.0, min(1.0 - largest / (2.0 * _ACCEPT_LARGEST), 1.0 - inner / (2.0 * _ACCEPT_INNER))
     )
-    if score >= settings.review_score and _paper_share(frame, blocks.inside) >= _PAPER:
-        score = min(score, _paper_score(frame, _align(frame, 1)))
-    return float(max(0.0, score))
 
 
 def _graded(value: float, limit: float) -> float:
@@ -883,58 +951,74 @@ def _flat_score(frame: _Frame, blocks: _Blocks) -> float:
     """
     if not blocks.inside.all():
         return 0.0
-    grey_a, grey_b = _greys(frame, 1)
-    stats = _statistics(_smooth(grey_a), _smooth(grey_b), _CELL)
-    mean_a, mean_b, deviation_a, deviation_b, ncc = stats
+    rgb_a, rgb_b = _colours(frame)
+    fine = _align(frame, 1)
     worst = max(
-        float(np.abs(blocks.rgb_a - blocks.rgb_b).max()),
-        float(np.abs(mean_a - mean_b).max()),
-        float(np.abs(deviation_a - deviation_b).max()),
+        float(np.abs(rgb_a - rgb_b).max()),
+        float(np.abs(fine.a.mean - fine.b.mean).max()),
+        float(np.abs(fine.a.deviation - fine.b.deviation).max()),
     )
     score = max(0.0, 1.0 - worst / _FLAT_LEVELS)
-    grain = np.minimum(deviation_a, deviation_b) >= _GRAIN
-    if grain.any() and float(np.median(ncc[grain])) < 0.5:
+    grain = np.minimum(fine.a.deviation, fine.b.deviation) >= _GRAIN
+    if grain.any() and float(np.median(fine.ncc[grain])) < 0.5:
         score = min(score, _GRAIN_SCORE)
     return score
 
 
 def _paper_share(frame: _Frame, inside: _Mask) -> float:
-    """Return the share of the commoner one's pixels within eight levels of its commonest grey."""
+    """Return the share of the commoner one's pixels within eight levels of its commonest grey.
+
+    What two whole pictures cannot hold where they overlap is not counted: 0 then.
+    """
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    top, bottom, left, right = rows[0], rows[-1] + 2, columns[0], columns[-1] + 2
+    if np.count_nonzero(inside) == (bottom - top - 1) * (right - left - 1):
+        common = float((bottom - top) * (right - left) * _CELL * _CELL)
+        across, down = frame.fixed.grid.enlarged
+        most = max(
+            frame.fixed.ground * frame.fixed.grey.size * across * down,
+            frame.moved.ground * frame.moved.grey.size * abs(_determinant(frame.matrix)),
+        )
+        if most < _PAPER_DOUBT * common:
+            return 0.0
     half = _CELL // 2
-    where = np.argwhere(inside)
-    (top, left), (bottom, right) = where.min(axis=0) * half, (where.max(axis=0) + 2) * half
     width, height = frame.columns * half, frame.rows * half
     # Single pixels, since means of letters and paper are neither.
     moved = cv2.warpAffine(
         frame.moved.grey, _compose(_scaling(0.5, 0.5), frame.matrix), (width, height),
         flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    across, down = frame.enlarged
+    across, down = frame.fixed.grid.enlarged
     fixed = cv2.resize(
         frame.fixed.grey[: frame.rows * _CELL // down, : frame.columns * _CELL // across],
         (width, height), interpolation=cv2.INTER_NEAREST,
     )  # fmt: skip
-    best = 0.0
-    for grey in (moved, fixed):
-        part = grey[top:bottom, left:right]
-        counts = cv2.calcHist([np.ascontiguousarray(part)], [0], None, [256], [0.0, 256.0])
-        sums = np.cumsum(np.concatenate([_NO_COUNTS, counts.ravel()]))
-        best = max(best, float((sums[_GROUND:] - sums[:-_GROUND]).max()) / part.size)
-    return best
+    window = slice(top * half, bottom * half), slice(left * half, right * half)
+    return max(_commonest(np.asarray(grey, np.uint8)[window]) for grey in (moved, fixed))
 
 
-def _paper_score(frame: _Frame, blocks: _Blocks) -> float:
+def _commonest(grey: _Bytes) -> float:
+    """Return the share of pixels within eight levels of the commonest grey."""
+    counts = cv2.calcHist([np.ascontiguousarray(grey)], [0], None, [256], [0.0, 256.0])
+    sums = np.cumsum(np.concatenate([_NO_COUNTS, counts.ravel()]))
+    return float((sums[_GROUND:] - sums[:-_GROUND]).max()) / grey.size
+
+
+def _paper_score(frame: _Frame, blocks: _Blocks, least: float) -> float:
     """Return the score of pictures that are mostly one ground: pages, forms, charts, articles.
 
     On such a ground the printed form agrees in any case, so every block must that nothing was drawn
     over, also in its strokes along x and along y: lines of different text agree as lines, not as
-    letters.
+    letters. Below ``least`` the strokes are not looked at.
     """
-    textured = np.count_nonzero(blocks.textured)
-    # A field of a form that only one of the two has filled in lies away from the border.
-    drawn = _overlay(blocks, blocks.inside & ~_core(blocks.inside))
-    share = np.count_nonzero(blocks.differ & ~drawn) / textured
-    score = max(0.0, min(1.0 - share / (2.0 * _PAPER_DIFFER), _strokes(blocks)))
+    differ = blocks.differ
+    if differ.any():  # a field of a form that only one of the two has filled in lies inside
+        differ = differ & ~_overlay(blocks, blocks.inside & ~_core(blocks.inside))
+    textured = max(1, int(np.count_nonzero(blocks.textured)))
+    share = int(np.count_nonzero(differ)) / textured
+    score = max(0.0, 1.0 - share / (2.0 * _PAPER_DIFFER))
+    if score >= least:
+        score = max(0.0, min(score, _strokes(blocks)))
     if max(frame.rows, frame.columns) * _CELL < _READABLE_SIDE:
         score = _graded(score, _UNREADABLE_LIMIT)
     return score
@@ -946,11 +1030,11 @@ def _strokes(blocks: _Blocks) -> float:
     clear = blocks.textured & ~np.asarray(halo, np.bool_)
     strokes = 1.0
     for dx, dy in ((1, 0), (0, 1)):
-        a, b = (_derivative(grey, dx, dy) for grey in (blocks.grey_a, blocks.grey_b))
-        stats = _statistics(a, b, _CELL)
-        strong = clear & (np.minimum(stats.deviation_a, stats.deviation_b) >= 2.0)
+        a, b = (_plane(_derivative(plane.grey, dx, dy), _CELL) for plane in (blocks.a, blocks.b))
+        strong = clear & (np.minimum(a.deviation, b.deviation) >= 2.0)
         if np.count_nonzero(strong) >= _LEAST_TEXTURED:
-            strokes = min(strokes, float(np.percentile(stats.ncc[strong], 10.0)))
+            ncc = _correlation(a, b, _CELL)
+            strokes = min(strokes, float(np.percentile(ncc[strong], 10.0)))
     return strokes
 
 
@@ -999,13 +1083,13 @@ def _drawn_on(blocks: _Blocks, piece: _Mask, box: tuple[int, int, int, int]) -> 
         slice(max(0, top - 1), top + height + 2),
         slice(max(0, left - 1), left + width + 2),
     )
-    size = blocks.grey_a.shape[0] // len(cells)
+    size = blocks.a.grey.shape[0] // len(cells)
     covered = np.repeat(np.repeat(cells[window], size, axis=0), size, axis=1)
     pixels = tuple(
         slice(part.start * size, part.start * size + length)
         for part, length in zip(window, covered.shape, strict=True)
     )
-    a, b = blocks.grey_a[pixels], blocks.grey_b[pixels]
+    a, b = blocks.a.grey[pixels], blocks.b.grey[pixels]
     changed = covered & (np.asarray(cv2.absdiff(a, b)) > _CHANGED)
     if np.count_nonzero(changed) < 8:
         return 0
@@ -1137,18 +1221,20 @@ def _overlaid_side(frame: _Frame, blocks: _Blocks) -> int:
     over the picture add contrast to each block that they touch.
     """
     cells = _cells(blocks.differ)
-    size = blocks.grey_a.shape[0] // len(cells)
+    size = blocks.a.grey.shape[0] // len(cells)
     mask = np.repeat(np.repeat(cells, size, axis=0), size, axis=1)
     largest, _ = _largest(blocks, blocks.differ)
     strewn = largest < 0.75 * np.count_nonzero(blocks.differ) / np.count_nonzero(blocks.inside)
     if strewn:  # strokes are as thin as a pixel
-        stats = _statistics(*_greys(frame, 1), _CELL)
-        deviations = stats.deviation_a, stats.deviation_b
-        measures = [float(each[blocks.differ].mean()) / 128.0 for each in deviations]
+        greys = _moved(frame, 1), _fixed(frame.fixed, frame.fixed.grey, _CELL)
+        measures = [
+            float(_plane(grey, _CELL).deviation[blocks.differ].mean()) / 128.0
+            for grey in (greys if frame.in_b else greys[::-1])
+        ]
     else:
         measures = []
-        for grey in (blocks.grey_a, blocks.grey_b):
-            part = grey[mask]
+        for plane in (blocks.a, blocks.b):
+            part = plane.grey[mask]
             counts = np.convolve(np.bincount(part, minlength=256), np.ones(9), "same")
             measures.append(float(counts.max()) / part.size + float(part.std()) / 128.0)
     difference = measures[0] - measures[1]
