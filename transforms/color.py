@@ -78,7 +78,7 @@ _PLACED_AREA = 0.6  # common share of the better covered picture: a copy lies in
 _PLACED_INNER = 0.1
 # Common share of both from which another picture within one frame is not taken for a crop.
 _PLACED_WHOLE = 0.95
-_WHOLE_AREA = 0.97  # common share of both from which neither is cut, as in imaging.local
+_WHOLE_AREA = 0.97  # common share of both from which neither is cut, as in imaging.relation
 _SAME_AREA = 0.02
 _TURNED = np.deg2rad(2.0)
 _OVERLAID = 0.03  # a logo over 3 % of the picture

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from transforms.imaging.decode import DecodeLimits, decode
 from transforms.imaging.errors import ImageError
-from transforms.imaging.local import extract
+from transforms.imaging.points import extract
 from transforms.joins import JoinByKey
 from transforms.outputs import several_outputs
 from transforms.records import Content, MemberRead, MemberRecord, PairUnit, StageStats

@@ -10,7 +10,9 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
 from transforms.color import ALIGNED_BITS
 from transforms.features import decode_thumbnail
-from transforms.imaging.local import LocalEvidence, LocalFeatures, LocalSettings, Picture, verify
+from transforms.imaging.alignment import Picture
+from transforms.imaging.local import LocalEvidence, LocalSettings, verify
+from transforms.imaging.points import LocalFeatures
 from transforms.records import LocalPair, MemberRecord
 from transforms.telemetry import Timed
 
