@@ -358,7 +358,8 @@ def _compare_locals(pair: _Pair, edge: Edge) -> Edge:
     failed = [record for record in pair.records.values() if record.error_type]
     if failed:
         return reviewed(edge, failed[0], "local")
-    model = MatcherHandler(LocalSettings(), batch_size=1, held=2).load_model()
+    settings = LocalSettings(pair.settings.local_accept, pair.settings.local_review)
+    model = MatcherHandler(settings, batch_size=1, held=2).load_model()
     a, b = pair.records[edge.a], pair.records[edge.b]
     evidence = model(LocalPair(b"", edge, a, b, pair.texture))
     if isinstance(evidence, LocalEvidence):

@@ -301,6 +301,33 @@ def test_a_picture_is_decoded_when_its_pixels_are_needed() -> None:
     assert sorted(decoded) == ["a", "copy"]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_points_tell_a_mild_crop_from_an_overlay(seed: int) -> None:
+    picture = _picture(seed)
+    crop = np.ascontiguousarray(picture[8:262, 10:350])
+    evidence = _verify(crop, picture, 1)
+    assert evidence.score >= ACCEPT_SCORE
+    assert (evidence.relation, evidence.derived) == ("cropped", 1)
+    assert evidence.inliers > 0
+    # Nothing but what they confirm is taken from points that lie where the whole does.
+    overlaid = _verify(pictures.captioned(picture), picture, 1)
+    assert (overlaid.relation, overlaid.inliers) == ("overlaid", 0)
+
+
+def test_what_ends_below_review_is_bounded_from_above() -> None:
+    everything = LocalSettings(review_score=0.0)
+    for seed in range(4):
+        a, b = _read(_picture(seed)), _read(_picture(seed + 10))
+        bound = verify(a, b, orientation_hint=1)
+        exact = verify(a, b, orientation_hint=1, settings=everything)
+        assert exact.score <= bound.score < REVIEW_SCORE
+        assert exact.overlap == bound.overlap
+    form, other = pictures.jpeg(pictures.form(0), 90), pictures.jpeg(pictures.form(10), 90)
+    bound = verify(_read(form), _read(other), orientation_hint=1)
+    exact = verify(_read(form), _read(other), orientation_hint=1, settings=everything)
+    assert exact.score <= bound.score < ACCEPT_SCORE
+
+
 def test_settings_have_an_effect() -> None:
     picture = _picture(2)
     a = _read(picture)
