@@ -10,6 +10,7 @@ A tour, from the command line inwards:
 - ``progress``: what a running job shows.
 - ``estimate``: what a dry run says.
 - ``reports``: read a report, lock an output folder.
+- ``imports``: Beam without what an embedded run never uses.
 - ``messages``: text that is safe for terminals, logs and shells.
 
 Example::

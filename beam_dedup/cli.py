@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 import beam_dedup
-from beam_dedup import job, options, progress
+from beam_dedup import imports, job, options, progress
 from beam_dedup.messages import count, duration, one_line, redact, safe_line, shell_command, size
 from beam_dedup.options import UsageError
 from beam_dedup.runners import Interrupts, JobError
@@ -88,6 +88,8 @@ def run(argv: list[str], interrupts: Interrupts) -> int:
     if not {"-h", "--help"}.isdisjoint(argv):
         print(options.help_text())
         return _DONE
+    if not any(word.startswith("--runner") for word in argv):
+        imports.import_beam()
     config, how, beam_args = options.parse(argv)
     if how.dry_run:
         from beam_dedup.estimate import estimate

@@ -642,6 +642,8 @@ def _check_beam_args(beam_args: list[str]) -> dict[str, Any]:
     Raises:
         UsageError: Beam does not know an option, or refuses a value.
     """
+    if not beam_args:
+        return {}  # without Beam's long list of options
     from apache_beam.options import pipeline_options
 
     # The parser class has no public name, and the public methods only warn of what is unknown.

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import MethodType
 from typing import Any
 
+from beam_dedup.imports import import_beam
+
 _M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1  # of glibc's malloc.h
 _COLLECT_AFTER = 50_000  # objects made and not freed; Python's default is 700
 _KEPT_BYTES = 128 << 20  # free at the end of the heap; given back beyond
@@ -247,11 +249,12 @@ def main() -> None:
     if path := os.environ.get(LIFELINE):
         hold_lifeline(Path(path))
         keep_last_words(Path(path).parent)
-    from apache_beam.runners.worker import sdk_worker_main
-
-    release_buffers()
-    remember_states()
     with few_collections():
+        import_beam()
+        from apache_beam.runners.worker import sdk_worker_main
+
+        release_buffers()
+        remember_states()
         sdk_worker_main.main(sys.argv)
 
 
