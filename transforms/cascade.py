@@ -6,7 +6,7 @@ component. Guarantee: after the last round no pair that could change a group is 
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 
@@ -14,7 +14,7 @@ from transforms.color import ColorSettings, CompareColors
 from transforms.imaging.decode import DecodeLimits
 from transforms.outputs import several_outputs
 from transforms.records import Candidate, Content, Edge, StageStats
-from transforms.rounds import ComponentInputs
+from transforms.rounds import ComponentInputs, join_unfinished
 
 THUMBNAIL_SIDE = 256
 
@@ -83,25 +83,29 @@ class ComparePairs(beam.PTransform):
         """Turn contents keyed by component into edges."""
         edges: list[beam.PCollection[tuple[bytes, Edge]]] = []
         stats: list[beam.PCollection[StageStats]] = []
+        joined = ComponentInputs(contents, self.candidates, []).join("Round 1: ")
         records = None
         rounds = self.settings.rounds if self.settings.color.verify else 1
         for number in range(1, rounds + 1):
             last = number == rounds
-            inputs = ComponentInputs(contents, self.candidates, list(edges))
-            compared, records = self._round(inputs, number, last, records, stats)
+            unfinished, compared, records = self._round(joined, number, last, records, stats)
             edges += compared
+            if not last:
+                # What colour decided, the component has seen.
+                joined = join_unfinished(unfinished, compared[1:], f"Round {number + 1}: ")
         return CompareResult(edges, stats)
 
     def _round(
         self,
-        inputs: ComponentInputs,
+        joined: beam.PCollection[tuple[bytes, dict[str, list[Any]]]],
         number: int,
         last: bool,
         records: beam.PCollection | None,
         stats: list[beam.PCollection[StageStats]],
-    ) -> tuple[list[beam.PCollection[tuple[bytes, Edge]]], beam.PCollection | None]:
+    ) -> tuple[beam.PCollection, list[beam.PCollection], beam.PCollection | None]:
+        """Compare what the walk asks for; return what goes on, the edges and the records."""
         settings, name = self.settings, f"Round {number}"
-        colors = inputs.join(f"{name}: ") | f"{name}: colour" >> CompareColors(
+        colors = joined | f"{name}: colour" >> CompareColors(
             settings.color,
             number,
             last,
@@ -111,7 +115,7 @@ class ComparePairs(beam.PTransform):
         )
         stats.append(colors.stats)
         if not settings.color.verify:
-            return [colors.edges], None
+            return colors.unfinished, [colors.edges], None
         # Only here: Beam's inference package imports torch where it is installed.
         from transforms.features import ReadMembers
         from transforms.global_features import CompareGlobals, EmbedMembers
@@ -141,4 +145,4 @@ class ComparePairs(beam.PTransform):
         known = embedded.records
         if records is not None and not last:
             known = (read.carried, known) | f"{name}: records" >> beam.Flatten()
-        return [colors.edges, compared.edges, verified.edges], known
+        return colors.unfinished, [colors.edges, compared.edges, verified.edges], known

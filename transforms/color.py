@@ -8,7 +8,7 @@ group; how pairs are batched or cut into units changes no edge.
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import apache_beam as beam
 import numpy as np
@@ -38,11 +38,14 @@ from transforms.outputs import in_global_window, several_outputs
 from transforms.records import Candidate, Content, Edge, PairUnit, StageStats
 from transforms.rounds import (
     Component,
+    Unfinished,
     answer,
     blank_edge,
     gather,
+    leave,
     likely,
     measure_all,
+    resume,
     star_candidate,
     verified,
 )
@@ -131,6 +134,7 @@ class ComparedColors(NamedTuple):
 
     edges: beam.PCollection[tuple[bytes, Edge]]  # decided ones, keyed by component
     undecided: beam.PCollection[PairUnit]  # what the walk needs decided by later stages
+    unfinished: beam.PCollection[tuple[bytes, Unfinished]]  # components that go on, in parts
     stats: beam.PCollection[StageStats]
 
 
@@ -469,6 +473,11 @@ class _Walk:
             self.answers[pair] = answer(self.component, pair, edge)
             self.decided.append(edge)
 
+    @property
+    def ended(self) -> bool:
+        """Whether no later round has anything to do; true of what neither asks nor waits."""
+        return self.last or not self.waiting
+
     def unneeded(self) -> int:
         """Return how many candidates nobody asked for."""
         known = self.answers.keys() | self.waiting.keys()
@@ -492,6 +501,13 @@ class _Walk:
             )
 
 
+_Walked: TypeAlias = (
+    tuple[bytes, Edge]
+    | beam.pvalue.TaggedOutput[Literal["undecided"], PairUnit]
+    | beam.pvalue.TaggedOutput[Literal["unfinished"], tuple[bytes, Unfinished]]
+)
+
+
 class _CompareDoFn(MeteredDoFn):
     stage = STAGE
 
@@ -508,11 +524,9 @@ class _CompareDoFn(MeteredDoFn):
         self.walks: list[_Walk] = []
         self.contents = 0
 
-    def process(
-        self, joined: tuple[bytes, dict[str, list[Any]]]
-    ) -> Iterator[tuple[bytes, Edge] | beam.pvalue.TaggedOutput[Literal["undecided"], PairUnit]]:
+    def process(self, joined: tuple[bytes, dict[str, list[Any]]]) -> Iterator[_Walked]:
         # Most components are small, and a call on a few pairs costs as much as one on a hundred.
-        component = gather(joined)
+        component = resume(joined) if "unfinished" in joined[1] else gather(joined)
         self.walks.append(_Walk(component, self.last))
         self.contents += len(component.contents)
         if self.contents >= self.max_group_size:
@@ -526,14 +540,12 @@ class _CompareDoFn(MeteredDoFn):
                 yield in_global_window(output)
         yield from super().finish_bundle()
 
-    def _walk(
-        self,
-    ) -> Iterator[tuple[bytes, Edge] | beam.pvalue.TaggedOutput[Literal["undecided"], PairUnit]]:
+    def _walk(self) -> Iterator[_Walked]:
         """Take the components that wait as far as colour alone can take them."""
         walks, self.walks, self.contents = self.walks, [], 0
         with self.meter.work(0):
             self._answer(walks)
-            self.meter.skipped += sum(walk.unneeded() for walk in walks) if self.last else 0
+            self.meter.skipped += sum(walk.unneeded() for walk in walks if walk.ended)
         for walk in walks:
             for edge in walk.decided:
                 yield walk.component.key, edge
@@ -541,6 +553,9 @@ class _CompareDoFn(MeteredDoFn):
             self.meter.items_out += len(walk.waiting)
             for unit in walk.units(self.round_number, self.max_unit_size):
                 yield beam.pvalue.TaggedOutput("undecided", unit)
+            if not walk.ended:
+                for part in leave(walk.component, walk.answers):
+                    yield beam.pvalue.TaggedOutput("unfinished", (walk.component.key, part))
 
     def _answer(self, walks: list[_Walk]) -> None:
         active = walks
@@ -595,7 +610,12 @@ class CompareColors(beam.PTransform):
         """Turn joined components into decided edges and units of undecided pairs."""
         out = joined | "Compare colours" >> (
             beam.ParDo(_CompareDoFn(self))
-            .with_output_types(tuple[bytes, Edge], undecided=PairUnit, stats=StageStats)
-            .with_outputs("undecided", STATS, main="edges")
+            .with_output_types(
+                tuple[bytes, Edge],
+                undecided=PairUnit,
+                unfinished=tuple[bytes, Unfinished],
+                stats=StageStats,
+            )
+            .with_outputs("undecided", "unfinished", STATS, main="edges")
         )
-        return ComparedColors(out.edges, out.undecided, out[STATS])
+        return ComparedColors(out.edges, out.undecided, out.unfinished, out[STATS])

@@ -1,6 +1,7 @@
 """What is known of a component: its contents, candidates and edges, joined and numbered."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -18,6 +19,8 @@ STAR = "star"
 # Beyond these, most candidates of a labelled set were rejected; within them, most were accepted.
 _LIKELY_BITS = 24
 _LIKELY_VOTES = 5
+_PART_CONTENTS = 1000  # of an unfinished component in one element: 1 MB
+_PART_PAIRS = 8192
 
 
 class Component(NamedTuple):
@@ -27,6 +30,19 @@ class Component(NamedTuple):
     contents: list[Content]  # in the keep-best order
     candidates: dict[Pair, Candidate]  # by member numbers i < j
     edges: dict[Pair, Edge]
+    known: Mapping[Pair, Verified] = MappingProxyType({})  # of earlier rounds, without their edges
+
+
+class Unfinished(NamedTuple):
+    """A part of what a round leaves of a component to the next; the parts have no order."""
+
+    contents: list[Content]
+    candidates: list[Candidate]
+    numbers: bytes  # int32 [n, 2], the members of each candidate, i < j
+    known: bytes  # int32 [n, 4], the compared pairs: i, j, accepted, derived
+
+
+beam.coders.registry.register_coder(Unfinished, beam.coders.RowCoder)
 
 
 class ComponentInputs(NamedTuple):
@@ -45,6 +61,66 @@ class ComponentInputs(NamedTuple):
         kinds = {name: Edge for name in tagged} | {"contents": Content, "candidates": Candidate}
         types = {name: kinds[name] for name in tagged}
         return tagged | f"{prefix}join components" >> JoinByKey(bytes, types)
+
+
+def join_unfinished(
+    unfinished: beam.PCollection[tuple[bytes, Unfinished]],
+    edges: list[beam.PCollection[tuple[bytes, Edge]]],
+    prefix: str,
+) -> beam.PCollection[tuple[bytes, dict[str, list[Any]]]]:
+    """Gather what a round left of each component and the edges that have come of it since."""
+    tagged = {"unfinished": unfinished}
+    tagged |= {f"edges{number}": some for number, some in enumerate(edges)}
+    types = {name: Edge for name in tagged} | {"unfinished": Unfinished}
+    return tagged | f"{prefix}join components" >> JoinByKey(bytes, types)
+
+
+def leave(component: Component, answers: Mapping[Pair, Verified]) -> Iterator[Unfinished]:
+    """Yield the parts of a component that the next round needs.
+
+    Args:
+        component: its contents and candidates.
+        answers: everything that is known of its pairs.
+    """
+    # A rejected candidate says nothing more than its answer does.
+    open_ = [
+        (pair, candidate)
+        for pair, candidate in component.candidates.items()
+        if pair not in answers or answers[pair].accepted
+    ]
+    numbers = np.array([pair for pair, _ in open_], np.int32).reshape(-1, 2)
+    known = np.array([(*pair, *one) for pair, one in answers.items()], np.int32).reshape(-1, 4)
+    parts = max(
+        -(-len(component.contents) // _PART_CONTENTS),
+        -(-len(open_) // _PART_PAIRS),
+        -(-len(known) // _PART_PAIRS),
+    )
+    for part in range(parts):
+        pairs = slice(part * _PART_PAIRS, (part + 1) * _PART_PAIRS)
+        yield Unfinished(
+            component.contents[part * _PART_CONTENTS : (part + 1) * _PART_CONTENTS],
+            [candidate for _, candidate in open_[pairs]],
+            numbers[pairs].tobytes(),
+            known[pairs].tobytes(),
+        )
+
+
+def resume(joined: tuple[bytes, dict[str, list[Any]]]) -> Component:
+    """Return a component as ``leave`` left it, with the edges that have come since."""
+    key, parts = joined
+    left: list[Unfinished] = parts["unfinished"]
+    contents = [content for part in left for content in part.contents]
+    candidates: dict[Pair, Candidate] = {}
+    known: dict[Pair, Verified] = {}
+    for part in left:
+        numbers = np.frombuffer(part.numbers, np.int32).reshape(-1, 2).tolist()
+        pairs = ((i, j) for i, j in numbers)
+        candidates.update(zip(pairs, part.candidates, strict=True))
+        for i, j, accepted, derived in np.frombuffer(part.known, np.int32).reshape(-1, 4).tolist():
+            known[i, j] = Verified(bool(accepted), derived)
+    return gather((key, {**parts, "contents": contents}))._replace(
+        candidates=candidates, known=known
+    )
 
 
 def gather(joined: tuple[bytes, dict[str, list[Any]]]) -> Component:
@@ -71,7 +147,8 @@ def _pair(number: dict[bytes, int], a: bytes, b: bytes) -> Pair:
 
 def verified(component: Component) -> dict[Pair, Verified]:
     """Return what the walk needs to know of the compared pairs."""
-    return {pair: answer(component, pair, edge) for pair, edge in component.edges.items()}
+    found = {pair: answer(component, pair, edge) for pair, edge in component.edges.items()}
+    return {**component.known, **found}
 
 
 def answer(component: Component, pair: Pair, edge: Edge) -> Verified:
