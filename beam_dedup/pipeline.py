@@ -37,14 +37,14 @@ def build(pipeline: beam.Pipeline, config: PipelineConfig) -> None:
 
     settings = cascade_settings(config)
     proposed = contents | "Wavelet candidates" >> ProposeByWavelet(config.settings.wavelet_bits)
-    candidates = proposed.candidates
+    candidates = [proposed.candidates]
     stats, caps = [proposed.stats], [listing.caps, proposed.caps]
     if config.settings.word_votes:
         words = contents | "Word candidates" >> ProposeByWords(config.settings.word_votes)
-        candidates = (candidates, words.candidates) | "All candidates" >> beam.Flatten()
+        candidates.append(words.candidates)
         stats.append(words.stats)
         caps.append(words.caps)
-    components = candidates | "Partition" >> PartitionCandidates()
+    components = tuple(candidates) | "Partition" >> PartitionCandidates()
     caps.append(components.caps)
     keyed = contents | "Key by component" >> KeyByComponent(components.members)
     compared = keyed.paired | "2-4 Compare" >> ComparePairs(settings, components.candidates)

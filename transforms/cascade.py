@@ -13,7 +13,8 @@ import apache_beam as beam
 from transforms.color import ColorSettings, CompareColors
 from transforms.imaging.decode import DecodeLimits
 from transforms.outputs import several_outputs
-from transforms.records import Candidate, Content, Edge, StageStats
+from transforms.packing import PackedCandidates
+from transforms.records import Content, Edge, StageStats
 from transforms.rounds import ComponentInputs, join_unfinished
 
 THUMBNAIL_SIDE = 256
@@ -71,7 +72,7 @@ class ComparePairs(beam.PTransform):
     """
 
     settings: CascadeSettings
-    candidates: beam.PCollection[tuple[bytes, Candidate]]
+    candidates: beam.PCollection[tuple[bytes, PackedCandidates]]
 
     def __post_init__(self) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from transforms.grouping import components as graph
 from transforms.joins import JoinByKey
 from transforms.outputs import in_global_window, several_outputs
+from transforms.packing import PACKED_ROWS, ROW, PackCandidates, PackedCandidates, size
 from transforms.records import Candidate, Cap, Content
 
 STAGE = "components"
@@ -39,18 +40,7 @@ _ROUNDS = 3
 _LEAST_SHARDS = 32  # enough to keep workers busy
 _LEAST_SHARD_PAIRS = 1024  # below, a shard costs more than its work
 
-# The fields of Candidate but for the generators: two ids, then integers.
-_NUMBERS = len(Candidate._fields) - 3
 _PAIR_FORMAT = struct.Struct("<32s32s")
-_ROW_FORMAT = struct.Struct(f"<32s32s{_NUMBERS}i")
-_ROW = np.dtype([("a", graph.ID), ("b", graph.ID), ("numbers", "<i4", _NUMBERS)])
-
-
-class PackedCandidates(NamedTuple):
-    """Candidates of the same generators."""
-
-    generators: str
-    rows: bytes  # [n] of 32 bytes a, 32 bytes b, and int32 for each further field
 
 
 class Shard(NamedTuple):
@@ -60,43 +50,19 @@ class Shard(NamedTuple):
     shards: int
 
 
-for _type in (PackedCandidates, Shard):
-    beam.coders.registry.register_coder(_type, beam.coders.RowCoder)
+beam.coders.registry.register_coder(Shard, beam.coders.RowCoder)
 
 _Labelled: TypeAlias = (
-    tuple[bytes, Candidate] | TaggedOutput[Literal["members"], tuple[bytes, bytes]]
+    tuple[bytes, PackedCandidates] | TaggedOutput[Literal["members"], tuple[bytes, bytes]]
 )
 
 
 class Components(NamedTuple):
     """The outputs of ``PartitionCandidates``."""
 
-    candidates: beam.PCollection[tuple[bytes, Candidate]]  # keyed by component
+    candidates: beam.PCollection[tuple[bytes, PackedCandidates]]  # keyed by component
     members: beam.PCollection[tuple[bytes, bytes]]  # content id, component
     caps: beam.PCollection[Cap]
-
-
-class _PackDoFn(beam.DoFn):
-    """Packs the candidates of a bundle into few elements."""
-
-    def start_bundle(self) -> None:
-        self.rows: dict[str, list[bytes]] = {}
-
-    def process(self, candidate: Candidate) -> Iterator[PackedCandidates]:
-        rows = self.rows.setdefault(candidate.generators, [])
-        rows.append(_ROW_FORMAT.pack(candidate.a, candidate.b, *candidate[3:]))
-        if len(rows) == _PACKED:
-            yield PackedCandidates(candidate.generators, b"".join(rows))
-            rows.clear()
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        for generators, rows in self.rows.items():
-            if rows:
-                yield in_global_window(PackedCandidates(generators, b"".join(rows)))
-
-
-def _size(packed: PackedCandidates) -> int:
-    return len(packed.rows) // _ROW.itemsize
 
 
 def shard_count(pairs: int, max_pairs: int) -> int:
@@ -145,7 +111,7 @@ class _RouteDoFn(beam.DoFn):
             yield 0, packed
             return
         shards = shard_count(self.pairs, self.max_pairs)
-        rows = np.frombuffer(packed.rows, _ROW)
+        rows = np.frombuffer(packed.rows, ROW)
         for number, of_shard in graph.shard_rows(rows["a"], shards):
             part = PackedCandidates(packed.generators, rows[of_shard].tobytes())
             yield TaggedOutput("sharded", (Shard(number, shards), part))
@@ -224,13 +190,13 @@ def _resolve(
 
 def _label_all(gathered: tuple[int, Iterable[PackedCandidates]]) -> Iterator[_Labelled]:
     blocks = list(gathered[1])
-    rows = np.frombuffer(b"".join(block.rows for block in blocks), _ROW)
+    rows = np.frombuffer(b"".join(block.rows for block in blocks), ROW)
     yield from _labelled(blocks, rows, graph.label_pairs(rows))
 
 
 def _label_shard(shard: tuple[Shard, dict[str, list[Any]]]) -> Iterator[_Labelled]:
     blocks = shard[1]["candidates"]
-    rows = np.frombuffer(b"".join(block.rows for block in blocks), _ROW)
+    rows = np.frombuffer(b"".join(block.rows for block in blocks), ROW)
     yield from _labelled(blocks, rows, _joined(shard[1]["label"]))
 
 
@@ -240,19 +206,25 @@ def _labelled(
     """Yield the candidates of blocks, whose ``rows`` are given joined, and the members."""
     for member in _PAIR_FORMAT.iter_unpack(labels.view(np.uint8).data):
         yield TaggedOutput("members", member)
-    position = graph.find_ids(labels["a"], rows["a"])
-    start = 0
-    for block in blocks:
-        stop = start + _size(block)
-        components = labels["b"][position[start:stop]].tolist()
-        for component, fields in zip(components, _ROW_FORMAT.iter_unpack(block.rows), strict=True):
-            yield component, Candidate(fields[0], fields[1], block.generators, *fields[2:])
-        start = stop
+    names, component = graph.index_ids(labels["b"])
+    component = component[graph.find_ids(labels["a"], rows["a"])]
+    ends = np.cumsum([size(block) for block in blocks])
+    for generators in sorted({block.generators for block in blocks}):
+        own = [block.generators == generators for block in blocks]
+        chosen = np.flatnonzero(np.repeat(own, np.diff(ends, prepend=0)))
+        chosen = chosen[np.argsort(component[chosen], kind="stable")]
+        numbers, starts = np.unique(component[chosen], return_index=True)
+        for number, some in zip(numbers.tolist(), np.split(chosen, starts[1:]), strict=True):
+            for start in range(0, len(some), PACKED_ROWS):
+                part = rows[some[start : start + PACKED_ROWS]].tobytes()
+                yield names[number].tobytes(), PackedCandidates(generators, part)
 
 
 @dataclasses.dataclass(eq=False)
 class PartitionCandidates(beam.PTransform):
     """Label candidates with their connected component, which decides nothing but who works.
+
+    Takes a PCollection of candidates, or a tuple of several.
 
     Attributes:
         max_pairs_in_memory: candidates that one worker labels, at least 1; about 400 bytes each.
@@ -270,10 +242,18 @@ class PartitionCandidates(beam.PTransform):
             )
 
     @several_outputs
-    def expand(self, candidates: beam.PCollection[Candidate]) -> Components:
+    def expand(
+        self, candidates: beam.PCollection[Candidate] | tuple[beam.PCollection[Candidate], ...]
+    ) -> Components:
         """Key candidates by component, and name the component of every content in a pair."""
-        packed = candidates | "Pack" >> beam.ParDo(_PackDoFn()).with_output_types(PackedCandidates)
-        sizes = packed | "Count packed" >> beam.Map(_size).with_output_types(int)
+        several = candidates if isinstance(candidates, tuple) else (candidates,)
+        # Each generator's by themselves: in one step with their search, nothing else sees them.
+        packed = [
+            some
+            | f"Pack {number}" >> beam.ParDo(PackCandidates()).with_output_types(PackedCandidates)
+            for number, some in enumerate(several)
+        ] | "All packed" >> beam.Flatten()
+        sizes = packed | "Count packed" >> beam.Map(size).with_output_types(int)
         routed = packed | "Route by size" >> (
             beam.ParDo(_RouteDoFn(self.max_pairs_in_memory), AsIter(sizes))
             .with_output_types(
@@ -342,7 +322,7 @@ class PartitionCandidates(beam.PTransform):
 def _labelling(label: Any) -> Any:
     return (
         beam.FlatMap(label)
-        .with_output_types(tuple[bytes, Candidate], members=tuple[bytes, bytes])
+        .with_output_types(tuple[bytes, PackedCandidates], members=tuple[bytes, bytes])
         .with_outputs("members", main="candidates")
     )
 

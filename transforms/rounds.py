@@ -1,6 +1,7 @@
 """What is known of a component: its contents, candidates and edges, joined and numbered."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from transforms.grouping.hamming import distances
 from transforms.grouping.walk import Pair, Verified
 from transforms.imaging.orientation import inverse_orientation
 from transforms.joins import JoinByKey
+from transforms.packing import PackedCandidates, unpack
 from transforms.records import Candidate, Content, Edge
 
 STAR = "star"
@@ -49,7 +51,7 @@ class ComponentInputs(NamedTuple):
     """Everything known of the components, each keyed by component."""
 
     contents: beam.PCollection[tuple[bytes, Content]]
-    candidates: beam.PCollection[tuple[bytes, Candidate]] | None
+    candidates: beam.PCollection[tuple[bytes, PackedCandidates]] | None
     edges: list[beam.PCollection[tuple[bytes, Edge]]]
 
     def join(self, prefix: str = "") -> beam.PCollection[tuple[bytes, dict[str, list[Any]]]]:
@@ -58,8 +60,8 @@ class ComponentInputs(NamedTuple):
         if self.candidates is not None:
             tagged["candidates"] = self.candidates
         tagged |= {f"edges{number}": edges for number, edges in enumerate(self.edges)}
-        kinds = {name: Edge for name in tagged} | {"contents": Content, "candidates": Candidate}
-        types = {name: kinds[name] for name in tagged}
+        kinds = {"contents": Content, "candidates": PackedCandidates}
+        types = {name: kinds.get(name, Edge) for name in tagged}
         return tagged | f"{prefix}join components" >> JoinByKey(bytes, types)
 
 
@@ -133,7 +135,7 @@ def gather(joined: tuple[bytes, dict[str, list[Any]]]) -> Component:
         if name.startswith("edges"):
             edges.update((_pair(number, edge.a, edge.b), edge) for edge in values)
     candidates: dict[Pair, Candidate] = {}
-    for candidate in parts.get("candidates", ()):
+    for candidate in chain.from_iterable(map(unpack, parts.get("candidates", ()))):
         pair = _pair(number, candidate.a, candidate.b)
         known = candidates.get(pair)
         candidates[pair] = merge(known, candidate) if known else candidate

@@ -20,6 +20,7 @@ from transforms.imaging.color import color_descriptor
 from transforms.imaging.layout import layout
 from transforms.imaging.orientation import inverse_orientation
 from transforms.imaging.wavelet import wavelet_keys
+from transforms.packing import PackedCandidates, pack
 from transforms.records import Candidate, Content, Edge, PairUnit
 from transforms.rounds import ComponentInputs, blank_edge
 from transforms.words import words_size
@@ -216,7 +217,11 @@ def _compared(pipeline, components, label="Compare", edges=(), **options):
     numbered = [(bytes([number]), one) for number, one in enumerate(components)]
     inputs = ComponentInputs(
         keyed("contents", Content, ((key, c) for key, one in numbered for c in one.contents)),
-        keyed("candidates", Candidate, ((key, c) for key, one in numbered for c in one.candidates)),
+        keyed(
+            "candidates",
+            PackedCandidates,
+            ((key, some) for key, one in numbered for some in pack(one.candidates)),
+        ),
         [keyed("edges", Edge, edges)],
     )
     options = {"settings": SETTINGS, **options}

@@ -10,7 +10,9 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from tests.transforms.samples import make_content
 from transforms import components as module
+from transforms import packing
 from transforms.components import KeyByComponent, PartitionCandidates, shard_count
+from transforms.packing import unpack
 from transforms.records import Candidate, Cap
 
 
@@ -20,6 +22,10 @@ def _name(number):
 
 def _candidate(i, j, *rest):
     return Candidate(*sorted((_name(i), _name(j))), *rest)
+
+
+def _unpacked(keyed):
+    return [(keyed[0], candidate) for candidate in unpack(keyed[1])]
 
 
 def _partition(edges):
@@ -68,9 +74,8 @@ def test_candidates_are_keyed_by_component_whole_and_once(limit):
     components = _partition([(0, 1), (1, 2), (3, 4), (4, 5)])
     with TestPipeline("FnApiRunner") as pipeline:
         found = pipeline | beam.Create(candidates) | PartitionCandidates(limit)
-        assert_that(
-            found.candidates, equal_to([(components[c.a], c) for c in candidates]), label="pairs"
-        )
+        pairs = found.candidates | beam.FlatMap(_unpacked)
+        assert_that(pairs, equal_to([(components[c.a], c) for c in candidates]), label="pairs")
         assert_that(found.members, equal_to(list(components.items())), label="members")
         assert_that(found.caps, equal_to([] if limit == 5 else _caps(limit, 5, 0)), label="caps")
 
@@ -97,6 +102,7 @@ def _graph():
 def test_rounds_and_one_worker_give_the_same_components(monkeypatch):
     monkeypatch.setattr(module, "_LEAST_SHARD_PAIRS", 400)
     monkeypatch.setattr(module, "_PACKED", 100)
+    monkeypatch.setattr(packing, "PACKED_ROWS", 100)
     edges = _graph()
     components = _partition(edges)
     candidates = [_candidate(i, j, "wavelet", 1, 1) for i, j in edges]
@@ -107,8 +113,9 @@ def test_rounds_and_one_worker_give_the_same_components(monkeypatch):
             names = found.caps | f"Cap names {limit}" >> beam.Map(lambda cap: cap.name)
             applied = ["max_pairs_in_memory", "component_rounds"] if limit < len(edges) else []
             assert_that(names, equal_to(applied), label=f"caps {limit}")
+            pairs = found.candidates | f"Unpack {limit}" >> beam.FlatMap(_unpacked)
             for name, values, expected in (
-                ("pairs", found.candidates, [(components[c.a], c) for c in candidates]),
+                ("pairs", pairs, [(components[c.a], c) for c in candidates]),
                 ("members", found.members, components.items()),
             ):
                 # One list: equal_to takes a second for 1,000 elements.
@@ -123,6 +130,7 @@ def test_rounds_and_one_worker_give_the_same_components(monkeypatch):
 def test_more_left_over_than_one_worker_holds_is_refused(monkeypatch):
     path = [_candidate(number, number + 1, "wavelet", 1, 1) for number in range(3000)]
     monkeypatch.setattr(module, "_PACKED", 100)
+    monkeypatch.setattr(packing, "PACKED_ROWS", 100)
     random.Random(5).shuffle(path)
     with (
         pytest.raises(ValueError, match=r"to be joined after 3 rounds.* max_pairs_in_memory=9"),

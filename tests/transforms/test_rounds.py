@@ -8,17 +8,21 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from tests.transforms.imaging import pictures
 from tests.transforms.samples import make_content, make_edge
+from transforms import rounds as module
 from transforms.grouping.walk import Verified
 from transforms.imaging.wavelet import wavelet_keys
+from transforms.packing import pack
 from transforms.records import Candidate
 from transforms.rounds import (
     ComponentInputs,
     blank_edge,
     gather,
+    leave,
     likely,
     measure,
     merge,
     orient,
+    resume,
     star_candidate,
     verified,
 )
@@ -33,7 +37,7 @@ def _candidate(first, second, *rest):
 
 def _joined(candidates=(), **edges):
     # Joins keep no order.
-    return b"key", {"contents": CONTENTS[::-1], "candidates": list(candidates), **edges}
+    return b"key", {"contents": CONTENTS[::-1], "candidates": pack(candidates), **edges}
 
 
 def test_members_are_numbered_in_the_keep_best_order():
@@ -149,6 +153,7 @@ def test_a_star_pair_is_measured_and_its_ends_are_in_order():
 def test_joined_inputs_hold_everything_known_of_each_component(proposed):
     a, b, e, f = CONTENTS
     candidates = {1: _candidate(a, b, "wavelet", 3, 1, 0), 2: _candidate(e, f, "words", -1, 1, 4)}
+    packed = [(key, *pack([candidate])) for key, candidate in candidates.items()]
     edges = [make_edge(a, b, "reject"), make_edge(e, f)]
 
     def keyed(pipeline, label, rows):
@@ -166,7 +171,7 @@ def test_joined_inputs_hold_everything_known_of_each_component(proposed):
     with TestPipeline("FnApiRunner") as pipeline:
         inputs = ComponentInputs(
             keyed(pipeline, "contents", [(1, a), (1, b), (2, e), (2, f)]),
-            keyed(pipeline, "candidates", candidates.items()) if proposed else None,
+            keyed(pipeline, "candidates", packed) if proposed else None,
             [
                 keyed(pipeline, "edges of round 1", [(1, edges[0])]),
                 keyed(pipeline, "edges of round 2", [(2, edges[1])]),
@@ -178,3 +183,25 @@ def test_joined_inputs_hold_everything_known_of_each_component(proposed):
             (b"\2", [e.uri, f.uri], [candidates[2]] if proposed else [], [edges[1]]),
         ]
         assert_that(found, equal_to(expected))
+
+
+def test_a_component_goes_on_with_all_that_is_still_open(monkeypatch):
+    monkeypatch.setattr(module, "_PART_CONTENTS", 3)
+    monkeypatch.setattr(module, "_PART_PAIRS", 2)
+    a, b, e, f = CONTENTS
+    near, far, done = (_candidate(*ends, "wavelet", 3, 1) for ends in ((a, b), (a, e), (b, f)))
+    component = gather(_joined([near, far, done]))
+    answers = {
+        (0, 1): Verified(True, -1),
+        (1, 3): Verified(False, 1),
+        (2, 3): Verified(True, 0),
+    }
+    parts = list(leave(component, answers))
+    assert [len(part.contents) for part in parts] == [3, 1]
+    edge = make_edge(a, e, "reject")
+    found = resume((b"key", {"unfinished": parts[::-1], "edges0": [edge]}))
+    assert (found.key, found.contents) == (b"key", CONTENTS)
+    # That (1, 3) was rejected is all that its candidate can say.
+    assert found.candidates == {(0, 1): near, (0, 2): far}
+    assert found.edges == {(0, 2): edge}
+    assert verified(found) == {**answers, (0, 2): Verified(False, 0)}
