@@ -215,7 +215,11 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
     ) | "Names" >> beam.Flatten()
     counts = names | "Count" >> beam.combiners.Count.PerElement()
     caps = (proposed.caps, components.caps) | "Caps" >> beam.Flatten()
-    applied = caps | "Applied" >> beam.Map(lambda cap: (f"cap {cap.name} {cap.limit}", cap.applied))
+    applied = (
+        caps
+        | "Applied" >> beam.Map(lambda cap: (f"cap {cap.name} {cap.limit}", cap.applied))
+        | "Add up applied" >> beam.CombinePerKey(sum)
+    )
     stats = (proposed.stats, *compared.stats, elected.stats) | "Statistics" >> beam.Flatten()
     peaks = (
         stats

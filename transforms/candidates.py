@@ -97,7 +97,7 @@ class ProposedPairs(NamedTuple):
 
     candidates: beam.PCollection[Candidate]
     stats: beam.PCollection[StageStats]
-    caps: beam.PCollection[Cap]
+    caps: beam.PCollection[Cap]  # by block
 
 
 beam.coders.registry.register_coder(PackedKeys, beam.coders.RowCoder)
@@ -153,8 +153,10 @@ class _DealDoFn(beam.DoFn):
         self.held: list[bytes] = []
         self.keys = 0
 
-    def process(self, packed: bytes, keys: int) -> Iterator[tuple[BlockPair, PackedKeys]]:
-        self.keys = keys
+    def process(
+        self, packed: bytes, counts: Iterable[int]
+    ) -> Iterator[tuple[BlockPair, PackedKeys]]:
+        self.keys = self.keys or sum(counts)
         self.held.append(packed)
         if sum(map(_packed_count, self.held)) >= _DEALT_KEYS:
             yield from self._deal()
@@ -328,15 +330,6 @@ def _caps(block: _Block, unit: BlockPair) -> Iterator[TaggedOutput[Literal["caps
         )
 
 
-def _by_bound(cap: Cap) -> tuple[bytes, Cap]:
-    return cap.name.encode("ascii"), cap
-
-
-def _added_up(caps: Iterable[Cap]) -> Cap:
-    every = list(caps)
-    return every[0]._replace(applied=sum(cap.applied for cap in every))
-
-
 @dataclasses.dataclass(eq=False)
 class ProposeByWavelet(beam.PTransform):
     """Propose the pairs of contents whose wavelet keys are near in some orientation.
@@ -356,15 +349,11 @@ class ProposeByWavelet(beam.PTransform):
     def expand(self, contents: beam.PCollection[Content]) -> ProposedPairs:
         """Turn contents into candidates, statistics of the search and the bounds applied."""
         packed = contents | "Pack keys" >> beam.ParDo(_PackDoFn()).with_output_types(bytes)
-        keys = (
-            packed
-            | "Count packed" >> beam.Map(_packed_count).with_output_types(int)
-            | "Count keys" >> beam.CombineGlobally(sum)
-        )
+        counts = packed | "Count packed" >> beam.Map(_packed_count).with_output_types(int)
         out = (
             packed
             | "Deal blocks"
-            >> beam.ParDo(_DealDoFn(), beam.pvalue.AsSingleton(keys)).with_output_types(
+            >> beam.ParDo(_DealDoFn(), beam.pvalue.AsIter(counts)).with_output_types(
                 tuple[BlockPair, PackedKeys]
             )
             | "Group blocks" >> beam.GroupByKey()
@@ -373,10 +362,4 @@ class ProposeByWavelet(beam.PTransform):
             .with_output_types(Candidate, stats=StageStats, caps=Cap)
             .with_outputs(STATS, "caps", main="candidates")
         )
-        caps = (
-            out.caps
-            | "Key caps" >> beam.Map(_by_bound).with_output_types(tuple[bytes, Cap])
-            | "Add up caps" >> beam.CombinePerKey(_added_up)
-            | "Caps" >> beam.Values()
-        )
-        return ProposedPairs(out.candidates, out[STATS], caps)
+        return ProposedPairs(out.candidates, out[STATS], out.caps)

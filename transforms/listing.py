@@ -266,7 +266,8 @@ class ListImages(beam.PTransform):
         work = [[one] for one in self._pinned] if self.limit is None else [self._pinned]
         walked = (
             begin
-            | "Inputs" >> beam.Create(work).with_output_types(list[_Pinned])
+            | "Inputs"
+            >> beam.Create(work, reshuffle=len(work) > 1).with_output_types(list[_Pinned])
             | "Walk"
             >> beam.ParDo(_WalkInputs(self._scope, self.limit))
             .with_output_types(tuple[str, _Seen], stats=StageStats)

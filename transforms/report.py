@@ -202,6 +202,8 @@ def _csv_column(column: pa.ChunkedArray) -> list[Any]:
     if pa.types.is_timestamp(column.type):
         # Arrow has a text for every time; Python's datetime refuses years beyond 9999.
         column = pc.cast(column, pa.string())
+    elif not pa.types.is_string(column.type):
+        return column.to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
     return [csv_cell(value) for value in column.to_pylist()]
 
 
@@ -323,7 +325,7 @@ class WriteReport(beam.PTransform):
         ]
         return (
             rows.images.pipeline
-            | "Start the end" >> beam.Create([None])
+            | "Start the end" >> beam.Impulse()
             | "Write summary and manifest"
             >> beam.ParDo(
                 _FinishDoFn(output, self.run_id, self.options, library_versions()),

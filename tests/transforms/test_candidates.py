@@ -16,6 +16,7 @@ from transforms.grouping.bands import compact, expand, turn
 from transforms.imaging.orientation import inverse_orientation
 from transforms.imaging.wavelet import wavelet_keys_batch
 from transforms.records import Candidate, Cap
+from transforms.reporting.summary import add_up
 
 
 def _content(name, keys, **changes):
@@ -61,7 +62,8 @@ def _run(contents, radius, candidates=None, *, pairs=None, caps=()):
         if pairs is not None:
             ends = found.candidates | beam.Map(lambda c: (c.a, c.b))
             assert_that(ends, equal_to(pairs), label="pairs")
-        assert_that(found.caps, equal_to(list(caps)), label="caps")
+        applied = found.caps | beam.combiners.ToList() | beam.FlatMap(add_up)
+        assert_that(applied, equal_to(list(caps)), label="caps")
         read = found.stats | beam.Map(lambda s: (s.stage, s.items_in)) | beam.CombinePerKey(sum)
         assert_that(read, equal_to([("wavelet", len(contents))]), label="every key searched once")
 
