@@ -29,6 +29,7 @@ from beam_dedup.worker import (
     MARK,
     few_collections,
     release_buffers,
+    remember_signatures,
     remember_states,
 )
 
@@ -150,6 +151,7 @@ def _run_here(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> A
 
     release_buffers()
     remember_states()
+    remember_signatures()
     options = PipelineOptions(beam_args)
     runner = FnApiRunner(provision_info=_provision(options))
     pipeline = _built(build, runner, options)
@@ -172,6 +174,7 @@ def _run_processes(
 
     release_buffers()
     remember_states()
+    remember_signatures()
     options = PipelineOptions([*beam_args, f"--direct_num_workers={workers}"])
     # Beam hands the line to a shell: exec leaves no shell between, quotes let folders have spaces.
     program = "from beam_dedup.worker import main; main()"
