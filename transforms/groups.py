@@ -170,7 +170,7 @@ def _lone(content: Content, error: tuple[str, str, str]) -> Decision:
 
 
 def _edge_row(edge: Edge, first: Content, second: Content, same_group: bool) -> EdgeRow:
-    a, b = sorted((first, second), key=lambda content: content.uri)
+    a, b = (first, second) if first.uri < second.uri else (second, first)
     return EdgeRow(
         uri_a=a.uri,
         uri_b=b.uri,

@@ -7,6 +7,8 @@ from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
+_WINDOW = GlobalWindow()
+_END = _WINDOW.max_timestamp()
 _Expand = TypeVar("_Expand", bound=Callable[..., object])
 
 
@@ -24,4 +26,4 @@ def several_outputs(expand: _Expand) -> _Expand:
 
 def in_global_window(value: object) -> WindowedValue:
     """Wrap a value for emission from ``finish_bundle``."""
-    return WindowedValue(value, GlobalWindow().max_timestamp(), [GlobalWindow()])
+    return WindowedValue(value, _END, (_WINDOW,))

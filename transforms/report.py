@@ -104,16 +104,15 @@ class _PackDoFn(beam.DoFn):
         self.table = TABLES[table]
 
     def start_bundle(self) -> None:
-        self.rows: dict[int, list[Any]] = {}
-        self.held = 0
+        self._empty()
+        self.shards = 0
 
-    def process(self, row: Any, listed: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    def process(self, row: Any, listed: Iterable[int]) -> Iterable[tuple[int, bytes]]:
+        self.shards = self.shards or shard_count(sum(listed))
         key = "\0".join(getattr(row, column) for column in self.table.keys)
-        shard = zlib.crc32(key.encode()) % shard_count(sum(listed))
-        self.rows.setdefault(shard, []).append(row)
+        self.rows.setdefault(zlib.crc32(key.encode()) % self.shards, []).append(row)
         self.held += 1
-        if self.held >= _PACKED_ROWS:
-            yield from self._packed()
+        return self._packed() if self.held >= _PACKED_ROWS else ()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for packed in self._packed():
@@ -121,8 +120,12 @@ class _PackDoFn(beam.DoFn):
 
     def _packed(self) -> list[tuple[int, bytes]]:
         packed = [(shard, pack_rows(self.table, rows)) for shard, rows in self.rows.items()]
-        self.start_bundle()
+        self._empty()
         return packed
+
+    def _empty(self) -> None:
+        self.rows: dict[int, list[Any]] = {}
+        self.held = 0
 
 
 def _write_shard(output: str, run_id: str, number: int, table: Table, rows: pa.Table) -> _Shard:
