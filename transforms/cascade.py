@@ -125,7 +125,10 @@ class ComparePairs(beam.PTransform):
         from transforms.models import DescriptorHandler, MatcherHandler
 
         read = colors.undecided | f"{name}: read" >> ReadMembers(
-            THUMBNAIL_SIDE, settings.limits, records
+            THUMBNAIL_SIDE,
+            settings.limits,
+            records,
+            colors.unfinished if records is not None else None,
         )
         embedded = read.fresh | f"{name}: embed" >> EmbedMembers(
             DescriptorHandler(settings.batch_size_global)

@@ -21,6 +21,7 @@ from transforms.imaging.points import extract
 from transforms.joins import JoinByKey
 from transforms.outputs import several_outputs
 from transforms.records import Content, MemberRead, MemberRecord, PairUnit, StageStats
+from transforms.rounds import Unfinished
 from transforms.storage import StorageError, read_bytes
 from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
@@ -36,7 +37,7 @@ class ReadMemberRecords(NamedTuple):
 
     fresh: beam.PCollection[MemberRead]
     reused: beam.PCollection[tuple[str, MemberRecord]]  # keyed by unit
-    carried: beam.PCollection[MemberRecord]  # every record of earlier rounds
+    carried: beam.PCollection[MemberRecord]  # of earlier rounds, where the component goes on
     stats: beam.PCollection[StageStats]
 
 
@@ -140,6 +141,11 @@ def _by_content(record: MemberRecord) -> tuple[bytes, MemberRecord]:
     return record.content, record
 
 
+def _members(component: tuple[bytes, Unfinished]) -> Iterator[tuple[bytes, bytes]]:
+    for content in component[1].contents:
+        yield content.content, b""
+
+
 class _ReadDoFn(MeteredDoFn):
     stage = STAGE
 
@@ -160,10 +166,13 @@ class _ReadDoFn(MeteredDoFn):
         requests = joined[1]["requests"]
         units = sorted(unit for unit, _ in requests)
         for record in joined[1].get("records", ()):
-            yield beam.pvalue.TaggedOutput("carried", record)
+            if joined[1]["going_on"]:
+                yield beam.pvalue.TaggedOutput("carried", record)
             report_progress(STAGE, len(units))
             for unit in units:
                 yield beam.pvalue.TaggedOutput("reused", (unit, record))
+            return
+        if not requests:
             return
         report_progress(STAGE, len(units) - 1)
         yield MemberRead(self._read(requests[0][1]), units)
@@ -190,16 +199,20 @@ class ReadMembers(beam.PTransform):
         side: the longer side of the thumbnail in pixels, 1..384.
         limits: what the decoder may spend on one image.
         earlier: the records of earlier rounds.
+        unfinished: the components that go on; only their records are carried to the next round.
     """
 
     side: int = 256
     limits: DecodeLimits = dataclasses.field(default_factory=DecodeLimits)
     earlier: beam.PCollection[MemberRecord] | None = None
+    unfinished: beam.PCollection[tuple[bytes, Unfinished]] | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
         if not 1 <= self.side <= 384:
             raise ValueError(f"side must be in 1..384 pixels, not {self.side!r}")
+        if (self.earlier is None) != (self.unfinished is None):
+            raise ValueError("earlier and unfinished are given together or not at all")
 
     @several_outputs
     def expand(self, units: beam.PCollection[PairUnit]) -> ReadMemberRecords:
@@ -213,7 +226,10 @@ class ReadMembers(beam.PTransform):
             tagged["records"] = self.earlier | "Key records" >> beam.Map(
                 _by_content
             ).with_output_types(tuple[bytes, MemberRecord])
-        types = {"requests": tuple[str, Content], "records": MemberRecord}
+            tagged["going_on"] = self.unfinished | "Name members" >> beam.FlatMap(
+                _members
+            ).with_output_types(tuple[bytes, bytes])
+        types = {"requests": tuple[str, Content], "records": MemberRecord, "going_on": bytes}
         types = {name: types[name] for name in tagged}
         out = (
             tagged
