@@ -1,18 +1,22 @@
 """What the embedded runner is taught gives the same as Beam's own code, and loses nothing."""
 
 import threading
+from collections.abc import Iterable
 from types import SimpleNamespace
 
+import apache_beam as beam
 import pytest
 from apache_beam import coders
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.portability.fn_api_runner.execution import GroupingBuffer
 from apache_beam.runners.portability.fn_api_runner.fn_runner import BundleManager
 from apache_beam.runners.worker.data_plane import ClosableOutputStream, InMemoryDataChannel
+from apache_beam.transforms import core
 from apache_beam.transforms.core import Windowing
 from apache_beam.transforms.window import GlobalWindows
+from apache_beam.typehints.decorators import IOTypeHints
 
-from beam_dedup.worker import release_buffers
+from beam_dedup.worker import release_buffers, remember_signatures
 
 CHUNKS = [b"one", b"", b"two", b"three"]
 
@@ -104,3 +108,29 @@ def test_groups_encoded_in_slices_are_the_groups(keys, parts):
     assert found == expected
     with pytest.raises(RuntimeError, match="append after read"):
         grouping.append(b"")
+
+
+class _Named(beam.DoFn):
+    def process(self, element: int) -> Iterable[str]:
+        return (str(element),)
+
+
+class _Doubled(_Named):
+    def process(self, element: str) -> Iterable[int]:
+        yield 2 * int(element)
+
+
+def test_signatures_and_hints_that_beam_remembers_are_those_of_the_function():
+    remember_signatures()
+
+    def hints(function):
+        found = IOTypeHints.from_callable(function)
+        return found.input_types, found.output_types
+
+    for _ in range(2):
+        assert core.get_function_args_defaults(_Named().process) == (["element"], [])
+        assert core.get_function_args_defaults(_Named.process) == (["self", "element"], [])
+        assert hints(_Named().process) != hints(_Doubled().process)
+        assert hints(_Doubled().process)[0] == ((str,), {})
+    with pytest.raises(TypeError):
+        core.get_signature(3)

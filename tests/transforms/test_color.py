@@ -22,7 +22,7 @@ from transforms.imaging.orientation import inverse_orientation
 from transforms.imaging.wavelet import wavelet_keys
 from transforms.packing import PackedCandidates, pack
 from transforms.records import Candidate, Content, Edge, PairUnit
-from transforms.rounds import ComponentInputs, blank_edge
+from transforms.rounds import ComponentInputs, blank_edge, resume, verified
 from transforms.words import words_size
 
 SETTINGS = ColorSettings(
@@ -408,6 +408,33 @@ def test_a_pair_that_an_earlier_round_answered_is_not_asked_for_again():
         expected = [tuple(sorted((b.content, c.content)))]
         assert_that(waiting, equal_to(expected), label="undecided")
         assert_that(_counts(out.stats), equal_to([(2, 1, 0)]), label="counts")
+
+
+def test_only_a_component_that_waits_goes_on_with_what_it_knows():
+    one = pictures.photograph(1)
+    waits = _component("c", [one, pictures.captioned(one), pictures.jpeg(one, 60)])
+    ended = _component("e", _copies(3))
+    with TestPipeline("FnApiRunner") as pipeline:
+        out = _compared(pipeline, [waits, ended], last=False)
+        left = out.unfinished | beam.Map(
+            lambda keyed: (
+                keyed[0],
+                [content.uri for content in resume(_left(keyed)).contents],
+                verified(resume(_left(keyed))),
+            )
+        )
+        known = {(0, 2): Verified(True, 0)}
+        uris = [content.uri for content in waits.contents]
+        assert_that(left, equal_to([(b"\0", uris, known)]), label="unfinished")
+        waiting = out.undecided | beam.FlatMap(_pairs_of) | beam.Map(lambda keyed: keyed[1][:2])
+        a, b, _ = waits.contents
+        assert_that(waiting, equal_to([tuple(sorted((a.content, b.content)))]), label="undecided")
+        # Of the copies one candidate is needless; the others may yet be asked for.
+        assert_that(_counts(out.stats), equal_to([(4, 1, 1)]), label="counts")
+
+
+def _left(keyed):
+    return keyed[0], {"unfinished": [keyed[1]]}
 
 
 def test_skipped_candidates_are_counted_where_the_last_round_asks_for_nothing():

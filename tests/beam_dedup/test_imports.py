@@ -1,0 +1,52 @@
+"""Beam without what an embedded run never uses, and with it for everybody else."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PROGRAM = """
+import json, logging, sys
+from beam_dedup.imports import import_beam
+
+class Listener(logging.Handler):
+    said = []
+    def emit(self, record):
+        self.said.append(record.name)
+
+logging.getLogger().addHandler(Listener())
+{body}
+unused = ("apache_beam.io.azure.blobstoragefilesystem", "azure.identity", "pymongo", "bson")
+said = [name for name in Listener.said if "mongo" in name]
+print(json.dumps([[name for name in unused if name in sys.modules], said]))
+"""
+
+
+def _run(body: str) -> list[list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM.format(body=body)],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: list[list[str]] = json.loads(done.stdout)
+    return found
+
+
+def test_beam_comes_without_the_clients_of_stores_and_says_nothing() -> None:
+    body = "import_beam()\nimport apache_beam\nassert apache_beam.Pipeline"
+    assert _run(body) == [[], []]
+
+
+def test_what_was_left_out_can_be_imported_afterwards() -> None:
+    pytest.importorskip("pymongo")
+    assert _run("import_beam()\nimport bson") == [["bson"], []]
+
+
+def test_a_beam_that_is_there_stays_as_it_is() -> None:
+    body = "import apache_beam\nbefore = set(sys.modules)\nimport_beam()"
+    assert _run(f"{body}\nassert set(sys.modules) == before")[1] == []
