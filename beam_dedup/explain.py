@@ -245,11 +245,9 @@ def propose(
 
 def _with_words(candidate: Candidate, a: Content, b: Content) -> Candidate:
     """Count agreeing words as a run of the two images alone does, and take their transform."""
-    width = words.word_width(2)
-    sides = [words.postings(np.frombuffer(one.words, ROW), width) for one in (a, b)]
+    sides = [words.postings(np.frombuffer(one.words, ROW)) for one in (a, b)]
     image = np.repeat([0, 1], [len(side) for side in sides])
-    matches = words.match_words(np.concatenate(sides), image)
-    votes = words.count_votes(matches.first, matches.second, matches.places)
+    votes, _ = words.find_pairs(np.concatenate(sides), image, words.word_width(2), least=2)
     if not len(votes.votes):
         return candidate
     x, y, right, down = votes.transforms[0].tolist()

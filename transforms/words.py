@@ -18,7 +18,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from transforms.fingerprints import WORDS_MIN_SIDE
 from transforms.grouping import words as grouping
 from transforms.imaging.decode import reduction
-from transforms.imaging.words import ROW, SIDE
+from transforms.imaging.words import ROW, SIDE, WORD_BITS
 from transforms.outputs import in_global_window, several_outputs
 from transforms.records import Candidate, Cap, Content, StageStats
 from transforms.telemetry import STATS, MeteredDoFn, report_progress
@@ -26,8 +26,9 @@ from transforms.telemetry import STATS, MeteredDoFn, report_progress
 STAGE = "words"
 _ID_BYTES = 32
 # Images whose words one worker holds at once where there is one part; each part of several has as
-# many words. 8,000 images have 3 million: 70 MB, and three times that while they are matched.
-_PART_IMAGES = 8192
+# many words. 131,072 images have 36 million: 290 MB, and twice that while they are matched.
+_PART_IMAGES = 1 << 17
+_PACKED_IMAGES = 1 << 11  # most images of one element: their words are 4 MB
 _MATCHED = np.dtype([("a", f"V{_ID_BYTES}"), ("b", f"V{_ID_BYTES}"), ("places", grouping.MATCH)])
 _MATCHES_PACKED = 1 << 14  # 1.2 MB an element
 
@@ -76,41 +77,47 @@ class _PackDoFn(beam.DoFn):
     def start_bundle(self) -> None:
         self.packed: dict[int, list[tuple[bytes, npt.NDArray[np.void]]]] = {}
 
-    def process(self, content: Content, contents: int) -> None:
+    def process(self, content: Content, contents: int) -> Iterator[tuple[int, PackedWords]]:
         report_progress(STAGE, 0, 1)
         parts = part_count(contents)
-        rows = np.frombuffer(content.words, ROW)
-        words = grouping.postings(rows, grouping.word_width(contents))
+        words = grouping.postings(np.frombuffer(content.words, ROW))
+        shortest = words["word"] >> np.uint32(WORD_BITS - grouping.word_width(contents))
         # Multiplied, so that words that differ in few bits are spread.
-        part = (words["word"] * np.uint32(2654435761) >> np.uint32(8)) % np.uint32(parts)
+        part = (shortest * np.uint32(2654435761) >> np.uint32(8)) % np.uint32(parts)
         for number in np.unique(part).tolist():
-            self.packed.setdefault(number, []).append((content.content, words[part == number]))
+            images = self.packed.setdefault(number, [])
+            images.append((content.content, words[part == number]))
+            if len(images) == _PACKED_IMAGES:
+                yield number, _packed(self.packed.pop(number))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for number, images in sorted(self.packed.items()):
-            packed = PackedWords(
-                b"".join(name for name, _ in images),
-                np.array([len(words) for _, words in images], np.uint32).tobytes(),
-                b"".join(words.tobytes() for _, words in images),
-            )
-            yield in_global_window((number, packed))
+            yield in_global_window((number, _packed(images)))
+
+
+def _packed(images: list[tuple[bytes, npt.NDArray[np.void]]]) -> PackedWords:
+    return PackedWords(
+        b"".join(name for name, _ in images),
+        np.array([len(words) for _, words in images], np.uint32).tobytes(),
+        b"".join(words.tobytes() for _, words in images),
+    )
 
 
 def _unpack(
     parts: Iterable[PackedWords],
-) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64], npt.NDArray[np.void]]:
+) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int32], npt.NDArray[np.void]]:
     """Return ids in ascending order, and of each word the number of its image and the word."""
     parts = list(parts)
     ids = np.frombuffer(b"".join(part.ids for part in parts), f"V{_ID_BYTES}")
     counts = np.frombuffer(b"".join(part.counts for part in parts), np.uint32)
     words = np.frombuffer(b"".join(part.words for part in parts), grouping.POSTING)
-    names, number = np.unique(ids, return_inverse=True)
-    return names, np.repeat(number, counts), words
+    order = np.argsort(ids)
+    number = np.empty(len(ids), np.int32)
+    number[order] = np.arange(len(ids))
+    return ids[order], np.repeat(number, counts), words
 
 
-def _candidates(
-    names: npt.NDArray[np.void], votes: grouping.Votes, least: int
-) -> Iterator[Candidate]:
+def _candidates(names: npt.NDArray[np.void], votes: grouping.Votes) -> Iterator[Candidate]:
     for a, b, count, transform in zip(
         votes.first.tolist(),
         votes.second.tolist(),
@@ -118,9 +125,7 @@ def _candidates(
         votes.transforms.tolist(),
         strict=True,
     ):
-        if abs(count) >= least:
-            ends = names[a].tobytes(), names[b].tobytes()
-            yield Candidate(*ends, STAGE, -1, 1, count, *transform)
+        yield Candidate(names[a].tobytes(), names[b].tobytes(), STAGE, -1, 1, count, *transform)
 
 
 class _MatchDoFn(MeteredDoFn):
@@ -138,28 +143,27 @@ class _MatchDoFn(MeteredDoFn):
         | beam.pvalue.TaggedOutput[Literal["matches"], tuple[int, bytes]]
         | beam.pvalue.TaggedOutput[Literal["caps"], Cap]
     ]:
-        alone = part_count(contents) == 1
-        found: list[Candidate] = []
+        parts, width = part_count(contents), grouping.word_width(contents)
         with self.meter.work(0):
             names, image, words = _unpack(packed[1])
             # In several parts each image is in many: it is counted in the first.
             searched = len(names) if packed[0] == 0 else 0
             self.meter.items_in += searched
-            matches = grouping.match_words(words, image)
-            if alone:
-                votes = grouping.count_votes(
-                    matches.first, matches.second, matches.places, self.least_votes
-                )
-                found = list(_candidates(names, votes, self.least_votes))
-                self.meter.items_out += len(found)
         report_progress(STAGE, searched)
-        yield from found
-        if not alone:
-            for key, data in _pack_matches(names, matches, part_count(contents)):
-                yield beam.pvalue.TaggedOutput("matches", (key, data))
-        if matches.cut:
+        cut = 0
+        if parts == 1:
+            with self.meter.work(0):
+                votes, cut = grouping.find_pairs(words, image, width, self.least_votes)
+                self.meter.items_out += len(votes.first)
+            yield from _candidates(names, votes)
+        else:
+            for matches in grouping.match_words(words, image, width):
+                cut += matches.cut
+                for key, data in _pack_matches(names, matches, parts):
+                    yield beam.pvalue.TaggedOutput("matches", (key, data))
+        if cut:
             note = "words of more images match them with the first few alone"
-            cap = Cap(STAGE, "document_frequency", grouping.DF_CUT, matches.cut, note)
+            cap = Cap(STAGE, "document_frequency", grouping.DF_CUT, cut, note)
             yield beam.pvalue.TaggedOutput("caps", cap)
 
 
@@ -197,9 +201,8 @@ class _VoteDoFn(MeteredDoFn):
             votes = grouping.count_votes(
                 number[: len(rows)], number[len(rows) :], rows["places"], self.least_votes
             )
-            found = list(_candidates(names, votes, self.least_votes))
-            self.meter.items_out += len(found)
-        yield from found
+            self.meter.items_out += len(votes.first)
+        yield from _candidates(names, votes)
 
 
 def _has_words(content: Content) -> bool:

@@ -7,6 +7,7 @@ consistency: H. Jegou, M. Douze, C. Schmid, "Hamming embedding and weak geometri
 large scale image search", ECCV 2008, doi 10.1007/978-3-540-88682-2_24).
 """
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -14,23 +15,44 @@ import numpy.typing as npt
 
 from transforms.imaging.words import NO_MIRROR, SCALE, WORD_BITS
 
-__all__ = ["Matches", "Votes", "count_votes", "match_words", "unit_maps", "word_width"]
+__all__ = [
+    "Matches",
+    "Votes",
+    "count_votes",
+    "find_pairs",
+    "match_words",
+    "postings",
+    "unit_maps",
+    "word_width",
+]
 
-#: Images with one word above which its pairs are no longer all made.
-DF_CUT: Final = 64
+#: Postings of one word above which it is made longer, bit by bit, and above which those that are
+#: equal in all bits match with the first few images alone. On three labelled sets, 16 finds as many
+#: originals of copies as 64 without longer words; of 8,000 pictures of like shapes
+#: (benchmarks/small.py) 63 chance pairs have four votes, not 421.
+DF_CUT: Final = 16
 #: The images to which the others with such a word are matched.
 _LEADERS: Final = 2
 # With w bits and 384 words an image, a word has 384 n / 2**w images by chance.
-_BITS_OVER_COUNT: Final = 8
+_BITS_OVER_COUNT: Final = 7
 _MIN_WIDTH: Final = 18
+_SLICE: Final = 1 << 19  # postings matched in one step
+_HELD_SLICES: Final = 4  # most of which the pairs are not listed twice, but held
+_MARK_BITS: Final = 24
+# Odd, so that multiplying by it modulo 2**64 is one to one: 2**64 over the golden ratio
+# (D. Knuth, The Art of Computer Programming, volume 3, 6.4). The other undoes it.
+_MIX: Final = np.uint64(0x9E3779B97F4A7C15)
+_UNMIX: Final = np.uint64(pow(0x9E3779B97F4A7C15, -1, 1 << 64))
+_NONE: Final = np.uint64((1 << 64) - 1)
 _MOST_MATCHES: Final = 8  # looked at for one pair
-_CHUNK: Final = 1 << 17  # pairs looked at in one step
-_ANGLE_STEP: Final = 2.0 * np.pi / 256.0
-_ANGLE_LIMIT: Final = np.deg2rad(20.0)
-_DIRECTION_LIMIT: Final = np.deg2rad(25.0)
+_CHUNK: Final = 1 << 13  # pairs looked at in one step, so that they stay in the cache
+_ANGLE_LIMIT: Final = 14  # 256ths of a turn: 20 degrees
+_TAN_DIRECTION_LIMIT: Final = np.float32(np.tan(np.deg2rad(25.0)))
 _LEVEL_LIMIT: Final = 1  # levels by which two matches may differ in scale
-_LENGTH_LIMIT: Final = 0.45  # natural logarithm of the ratio of lengths, against the levels
+# Ratio of squared lengths, against the levels: e to the 0.45 of the lengths.
+_SQUARE_LIMIT: Final = np.float32(np.exp(2 * 0.45))
 _LEAST_LENGTH: Final = 6.0  # pixels between two points of use
+_TURN: Final = np.exp(np.arange(256) * (2j * np.pi / 256.0)).astype(np.complex64)
 #: A word of one image as it is matched; ``level`` has ``MIRRORED`` added if the word, x and angle
 #: are those of the flipped picture.
 POSTING: Final = np.dtype(
@@ -71,12 +93,11 @@ def word_width(images: int) -> int:
     return min(WORD_BITS, max(_MIN_WIDTH, int(images).bit_length() + _BITS_OVER_COUNT))
 
 
-def postings(rows: npt.NDArray[np.void], width: int) -> npt.NDArray[np.void]:
-    """Return the postings of one image.
+def postings(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """Return the postings of one image, of all bits.
 
     Args:
         rows: ``imaging.words.ROW`` [n].
-        width: bits of a word to keep, 1..32.
 
     Returns:
         ``POSTING`` [m], those of the flipped picture last.
@@ -84,8 +105,7 @@ def postings(rows: npt.NDArray[np.void], width: int) -> npt.NDArray[np.void]:
     flipped = rows[rows["level"] < NO_MIRROR]
     out = np.zeros(len(rows) + len(flipped), POSTING)
     plain, other = out[: len(rows)], out[len(rows) :]
-    shift = np.uint32(WORD_BITS - width)
-    plain["word"], other["word"] = rows["word"] >> shift, flipped["mirrored"] >> shift
+    plain["word"], other["word"] = rows["word"], flipped["mirrored"]
     for name in ("x", "y", "angle"):
         plain[name], other[name] = rows[name], flipped[name]
     plain["level"] = rows["level"] % NO_MIRROR
@@ -100,56 +120,179 @@ def _flip(places: npt.NDArray[np.void]) -> None:
     places["angle"] = 128 - places["angle"]  # modulo 256
 
 
-def match_words(words: npt.NDArray[np.void], image: npt.NDArray[np.integer]) -> Matches:
+class _Equal(NamedTuple):
+    """Two postings each of one word, of different images and not both flipped."""
+
+    first: npt.NDArray[np.int32]  # [m], the image of the lower number
+    second: npt.NDArray[np.int32]  # [m]
+    rows: npt.NDArray[np.int32]  # [2, m], the posting of each
+    flipped: npt.NDArray[np.bool_]  # [m], whether one of the two is
+    cut: int  # see ``Matches``
+
+    def matches(self, words: npt.NDArray[np.void], these: npt.NDArray[np.generic]) -> "Matches":
+        """Return some of them with their places."""
+        places = _places(words, self.rows[0][these], self.rows[1][these])
+        return Matches(self.first[these], self.second[these], places, self.cut)
+
+
+def match_words(
+    words: npt.NDArray[np.void], image: npt.NDArray[np.integer], width: int
+) -> Iterator[Matches]:
     """Match equal words of different images.
 
-    A word of more than ``DF_CUT`` postings matches all its images with the first few alone, so that
-    the work stays linear; which they are is the same for every word that a group has in common.
+    Words are compared in their first bits. Where more than ``DF_CUT`` postings have those in
+    common, in one bit more, and so on: common shapes are told apart by more. Above ``DF_CUT``
+    postings that are equal in all bits match with the first few images alone, so that the work
+    stays linear; which they are is the same for every word that a group has in common.
 
     Args:
         words: ``POSTING`` [r].
-        image: integers [r], the images' numbers, at least 0.
+        image: integers [r], the images' numbers, 0 to 2**31 - 1.
+        width: bits to begin with, 1..32.
+
+    Yields:
+        Matches of parts of the words, in no order of meaning.
+    """
+    for key in _slices(words, width):
+        equal = _equal(words, image, key, width)
+        yield equal.matches(words, np.arange(len(equal.first)))
+
+
+def find_pairs(
+    words: npt.NDArray[np.void], image: npt.NDArray[np.integer], width: int, least: int
+) -> tuple[Votes, int]:
+    """Match words as ``match_words`` does, and count the votes as ``count_votes`` does.
+
+    Most matches are the only one of their pair, and those are never made: first the pairs alone
+    are listed, 4 bytes each, and then the matches of those that recur.
 
     Returns:
-        The matches, in no order of meaning.
+        The pairs, and how many words were too common for all their pairs to be made.
     """
-    order = np.lexsort((image, words["word"]))
-    words, image = words[order], image[order].astype(np.int64)
-    starts = np.flatnonzero(np.r_[True, words["word"][1:] != words["word"][:-1]][: len(words)])
-    counts = np.diff(np.r_[starts, len(words)])
-    rows_a, rows_b = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for count in np.unique(counts):
-        if 2 <= count <= DF_CUT:
-            i, j = np.triu_indices(int(count), 1)
-            begin = starts[counts == count][:, None]
-            rows_a.append((begin + i).ravel())
-            rows_b.append((begin + j).ravel())
+    slices = list(_slices(words, width))
+
+    def equals() -> Iterator[_Equal]:
+        return (_equal(words, image, key, width) for key in slices)
+
+    held = [*equals()] if len(slices) <= _HELD_SLICES else None
+    marks = _recurring([_pair_hash(equal) for equal in held or equals()], least)
+    found = [equal.matches(words, marks[_mark(_pair_hash(equal))]) for equal in held or equals()]
+    first, second = (np.concatenate([one[side] for one in found]) for side in range(2))
+    places = np.concatenate([one.places for one in found])
+    return count_votes(first, second, places, least), sum(one.cut for one in found)
+
+
+def _pair_hash(equal: _Equal) -> npt.NDArray[np.uint32]:
+    key = _pair_key(equal.first, equal.second, equal.flipped)
+    key *= _MIX
+    return np.asarray(key >> np.uint64(32), np.uint32)
+
+
+def _mark(hashed: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    return hashed >> np.uint32(32 - _MARK_BITS)
+
+
+def _recurring(hashed: list[npt.NDArray[np.uint32]], least: int) -> npt.NDArray[np.bool_]:
+    """Return for each value of ``_mark`` whether a hash with it is there ``least`` times."""
+    every = np.concatenate(hashed)
+    hashed.clear()
+    every.sort()
+    marks = np.zeros(1 << _MARK_BITS, np.bool_)
+    last = max(0, len(every) - least + 1)
+    marks[_mark(every[:last][every[:last] == every[least - 1 :]])] = True
+    return marks
+
+
+def _pair_key(
+    first: npt.NDArray[np.integer],
+    second: npt.NDArray[np.integer],
+    flipped: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.uint64]:
+    """Return a key of each pair and sense, in the order of the pairs."""
+    key = first.astype(np.uint64) << np.uint64(32)
+    key |= second.astype(np.uint64) << np.uint64(1)
+    key |= flipped
+    return key
+
+
+def _slices(words: npt.NDArray[np.void], width: int) -> Iterator[npt.NDArray[np.uint64]]:
+    """Yield word << 32 | row in ascending order, in parts that divide no word of that width."""
+    key = words["word"].astype(np.uint64) << np.uint64(32)
+    key |= np.arange(len(words), dtype=np.uint64)
+    key.sort()
+    inside = np.uint64(64 - width)
+    ends = np.searchsorted(key, (key[_SLICE::_SLICE] >> inside) << inside)
+    yield from np.split(key, ends)
+
+
+def _equal(
+    words: npt.NDArray[np.void],
+    image: npt.NDArray[np.integer],
+    key: npt.NDArray[np.uint64],
+    width: int,
+) -> _Equal:
+    """Return the equal words of a slice."""
+    row = (key & np.uint64(0xFFFFFFFF)).astype(np.int32)
+    starts = _starts((key >> np.uint64(32)).astype(np.uint32), width)
+    counts = np.diff(np.r_[starts, len(key)])
+    number, turned = image[row].astype(np.int32), words["level"][row] >= MIRRORED
+    few = np.flatnonzero(np.repeat((counts > 1) & (counts <= DF_CUT), counts))
+    word = np.repeat(np.arange(len(starts), dtype=np.int32), counts)[few]
+    pairs = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    for step in range(1, DF_CUT):
+        same = np.flatnonzero(word[step:] == word[:-step])
+        if not len(same):
+            break
+        pairs.append((few[same], few[same + step]))
     common = np.flatnonzero(counts > DF_CUT)
     for start, count in zip(starts[common].tolist(), counts[common].tolist(), strict=True):
-        a, b = _with_leaders(np.asarray(image[start : start + count], np.int64))
-        rows_a.append(start + a)
-        rows_b.append(start + b)
-    a, b = np.concatenate(rows_a), np.concatenate(rows_b)
-    turned = words["level"] >= MIRRORED
-    kept = (image[a] != image[b]) & ~(turned[a] & turned[b])
-    a, b = a[kept], b[kept]
-    return Matches(image[a], image[b], _places(words[a], words[b]), len(common))
+        a, b = _with_leaders(number[start : start + count])
+        pairs.append((start + a, start + b))
+    kept = [
+        np.stack([a, b])[:, (number[a] != number[b]) & ~(turned[a] & turned[b])].astype(np.int32)
+        for a, b in pairs
+    ]
+    both = np.concatenate(kept, axis=1)
+    both = np.where(number[both[0]] <= number[both[1]], both, both[::-1])
+    first, second = number[both]
+    return _Equal(first, second, row[both], turned[both[0]] ^ turned[both[1]], len(common))
 
 
-def _with_leaders(image: npt.NDArray[np.int64]) -> tuple[_Index, _Index]:
+def _starts(word: npt.NDArray[np.uint32], width: int) -> _Index:
+    """Return where words begin that are as long as they must be, see ``match_words``.
+
+    Args:
+        word: uint32 [n], ascending.
+        width: bits to begin with.
+    """
+    if not len(word):
+        return np.zeros(0, np.int64)
+    differing = np.r_[np.uint32(0xFFFFFFFF), word[1:] ^ word[:-1]]
+    begins = differing >> np.uint32(32 - width) > 0
+    for longer in range(width + 1, WORD_BITS + 1):
+        starts = np.flatnonzero(begins)
+        counts = np.diff(np.r_[starts, len(word)])
+        if counts.max() <= DF_CUT:
+            break
+        crowded = np.repeat(counts > DF_CUT, counts)
+        begins |= crowded & (differing >> np.uint32(32 - longer) > 0)
+    return np.flatnonzero(begins)
+
+
+def _with_leaders(image: npt.NDArray[np.int32]) -> tuple[_Index, _Index]:
     """Return the pairs of a common word: every posting with those of the first images."""
     leaders = np.flatnonzero(image <= np.unique(image)[:_LEADERS][-1])
     a, b = np.meshgrid(leaders, np.arange(len(image)), indexing="ij")
-    kept = a < b
+    kept = (a < b) | (image[b] > image[leaders].max())
     return a[kept], b[kept]
 
 
-def _places(a: npt.NDArray[np.void], b: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+def _places(
+    words: npt.NDArray[np.void], a: npt.NDArray[np.int32], b: npt.NDArray[np.int32]
+) -> npt.NDArray[np.void]:
     """Return where matched points lie, the first image never flipped."""
-    out = np.zeros(len(a), MATCH)
-    for side, rows in (("a", a), ("b", b)):
-        for name in ("x", "y", "angle", "level"):
-            out[side][name] = rows[name]
+    place = words.view("<u4").reshape(-1, 2)[:, 1]
+    out = np.stack([place[a], place[b]], axis=1).view(MATCH).ravel()
     wrong = out["a"]["level"] >= MIRRORED
     both = out[wrong]
     for side in ("a", "b"):
@@ -176,45 +319,74 @@ def count_votes(
     Returns:
         The pairs in ascending order. Of many matches a few are looked at.
     """
-    images = int(second.max(initial=0)) + 1
-    flipped = places["b"]["level"] >= MIRRORED
-    key = (first.astype(np.int64) * images + second) * 2 + flipped
-    # Most random matches are the only one of their pair: they go before anything is looked at.
-    _, back, number = np.unique(key, return_inverse=True, return_counts=True)
-    several = number[back] >= least
-    key, places = key[several], places[several]
-    order = np.lexsort((places.view("<u8"), key))
-    key, places = key[order], places[order]
+    key = _pair_key(first, second, places["b"]["level"] >= MIRRORED)
+    order = np.argsort(key)
+    key, mixed = key[order], places.view("<u8")[order] * _MIX
     starts = np.flatnonzero(np.r_[True, key[1:] != key[:-1]][: len(key)])
-    votes, transforms = _agreeing(places, starts, np.diff(np.r_[starts, len(key)]))
+    counts = np.diff(np.r_[starts, len(key)])
+    several = counts >= least
+    chosen = _chosen(mixed, starts[several], counts[several])
+    votes, transforms = _agreeing(chosen)
     kept = votes >= least
-    return _best_sense(key[starts[kept]], votes[kept], transforms[kept], images)
+    return _best_sense(key[starts[several][kept]], votes[kept], transforms[kept])
+
+
+def _chosen(
+    mixed: npt.NDArray[np.uint64], starts: _Index, counts: _Index
+) -> npt.NDArray[np.uint64]:
+    """Choose the matches of each pair that are looked at: some of all, whatever their order.
+
+    Args:
+        mixed: uint64 [m], places times ``_MIX``.
+        starts: int [n], where the matches of each pair begin.
+        counts: int [n], how many it has.
+
+    Returns:
+        uint64 [n, _MOST_MATCHES], different ones in ascending order, and then ``_NONE``.
+    """
+    column = np.arange(_MOST_MATCHES)
+    out = mixed[starts[:, None] + np.minimum(column, counts[:, None] - 1)]
+    many = np.flatnonzero(counts > _MOST_MATCHES)
+    if len(many):
+        counts = counts[many]
+        begins = np.cumsum(counts) - counts
+        rest = mixed[np.repeat(starts[many] - begins, counts) + np.arange(counts.sum())]
+        for index in column:
+            out[many, index] = least = np.minimum.reduceat(rest, begins)
+            rest[rest == np.repeat(least, counts)] = _NONE
+    out.sort(axis=1)
+    # The same two points twice: in a mirrored pair, by the words of either.
+    out[:, 1:][out[:, 1:] == out[:, :-1]] = _NONE
+    out.sort(axis=1)
+    return out
 
 
 def _best_sense(
-    key: _Index, votes: npt.NDArray[np.int16], transforms: npt.NDArray[np.int32], images: int
+    key: npt.NDArray[np.uint64], votes: npt.NDArray[np.int16], transforms: npt.NDArray[np.int32]
 ) -> Votes:
     """Keep, of a pair that agrees as it is and flipped, the sense with more votes."""
-    signed = np.where(key % 2 == 1, -votes, votes).astype(np.int16)
-    pair = key // 2
-    order = np.lexsort((key % 2, -votes, pair))
+    flipped = (key & np.uint64(1)).astype(np.bool_)
+    signed = np.where(flipped, -votes, votes).astype(np.int16)
+    pair = key >> np.uint64(1)
+    order = np.lexsort((flipped, -votes, pair))
     pair = pair[order]
     top = np.r_[True, pair[1:] != pair[:-1]][: len(pair)]
     pair, order = pair[top], order[top]
-    return Votes(pair // images, pair % images, signed[order], transforms[order])
+    first, second = pair >> np.uint64(31), pair & np.uint64(0x7FFFFFFF)
+    return Votes(first.astype(np.int64), second.astype(np.int64), signed[order], transforms[order])
 
 
 def _agreeing(
-    places: npt.NDArray[np.void], starts: _Index, counts: _Index
+    chosen: npt.NDArray[np.uint64],
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int32]]:
     """Return the largest number of agreeing matches of each pair, and their transform."""
-    best, transforms = np.zeros(len(starts), np.int16), np.zeros((len(starts), 4), np.int32)
-    looked = np.minimum(counts, _MOST_MATCHES)
-    for count in np.unique(looked).tolist():
-        these = np.flatnonzero(looked == count)
+    best, transforms = np.zeros(len(chosen), np.int16), np.zeros((len(chosen), 4), np.int32)
+    counts = (chosen != _NONE).sum(axis=1)
+    for count in range(2, _MOST_MATCHES + 1):
+        these = np.flatnonzero(counts == count)
         for begin in range(0, len(these), _CHUNK):
             some = these[begin : begin + _CHUNK]
-            of_pairs = places[starts[some][:, None] + np.arange(count)]
+            of_pairs = (chosen[some, :count] * _UNMIX).view(MATCH)
             agree = _agree(of_pairs)
             best[some] = agree.sum(axis=1)
             several = np.flatnonzero(best[some] > 1)
@@ -232,23 +404,30 @@ def _agree(places: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     xa, ya, xb, yb = (
         side[name].astype(np.float32) for side, name in ((a, "x"), (a, "y"), (b, "x"), (b, "y"))
     )
-    turn = (b["angle"].astype(np.int16) - a["angle"]).astype(np.float32) * np.float32(_ANGLE_STEP)
+    turn = b["angle"] - a["angle"]  # modulo 256
     # A point found at a higher level is larger: the picture in which it is has the larger scale.
-    levels = (b["level"] % MIRRORED).astype(np.float32) - a["level"]
+    levels = (b["level"] % MIRRORED).astype(np.int8) - a["level"].astype(np.int8)
+    # What takes a vector of the first image into the second, by each match alone.
+    of_turn, of_levels = _TURN[turn], np.float32(SCALE) ** levels.astype(np.float32)
+    cos, sin = of_turn.real * of_levels, of_turn.imag * of_levels
     agree, most = np.zeros(places.shape, np.bool_), np.zeros(len(places), np.int64)
     for seed in range(places.shape[1]):
         one = slice(seed, seed + 1)
         ax, ay, bx, by = xa - xa[:, one], ya - ya[:, one], xb - xb[:, one], yb - yb[:, one]
-        long_a, long_b = np.hypot(ax, ay), np.hypot(bx, by)
-        apart = (long_a > _LEAST_LENGTH) & (long_b > _LEAST_LENGTH)
-        length = np.log(np.maximum(long_b, 1.0) / np.maximum(long_a, 1.0))
-        direction = np.arctan2(by, bx) - np.arctan2(ay, ax)
+        wanted_x = cos[:, one] * ax - sin[:, one] * ay
+        wanted_y = sin[:, one] * ax + cos[:, one] * ay
+        along = wanted_x * bx + wanted_y * by
+        across = np.abs(wanted_x * by - wanted_y * bx)
+        long_a, long_b = ax * ax + ay * ay, bx * bx + by * by
+        wanted = wanted_x * wanted_x + wanted_y * wanted_y
         good = (
-            apart
-            & (_turned(turn - turn[:, one]) < _ANGLE_LIMIT)
+            (long_a > _LEAST_LENGTH**2)
+            & (long_b > _LEAST_LENGTH**2)
+            & (np.abs((turn - turn[:, one]).view(np.int8).astype(np.int16)) <= _ANGLE_LIMIT)
             & (np.abs(levels - levels[:, one]) <= _LEVEL_LIMIT)
-            & (_turned(direction - turn[:, one]) < _DIRECTION_LIMIT)
-            & (np.abs(length - levels[:, one] * np.float32(np.log(SCALE))) < _LENGTH_LIMIT)
+            & (across < along * _TAN_DIRECTION_LIMIT)
+            & (long_b < wanted * _SQUARE_LIMIT)
+            & (wanted < long_b * _SQUARE_LIMIT)
         )
         good[:, seed] = True
         count = good.sum(axis=1)
@@ -304,8 +483,3 @@ def unit_maps(
     maps[:, :, 2] += 0.5 - 0.5 * maps[:, :, :2].sum(axis=2)
     maps[:, :, :2] *= np.asarray(sizes_a, np.float64)[:, None, :]
     return np.asarray(maps / np.asarray(sizes_b, np.float64)[:, :, None], np.float64)
-
-
-def _turned(angle: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the size of an angle, radians, 0..pi."""
-    return np.asarray(np.abs(np.remainder(angle + np.pi, 2.0 * np.pi) - np.pi), np.float32)

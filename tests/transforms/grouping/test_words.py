@@ -13,6 +13,7 @@ from transforms.grouping.words import (
     MIRRORED,
     POSTING,
     count_votes,
+    find_pairs,
     match_words,
     postings,
     unit_maps,
@@ -44,12 +45,24 @@ def _moved(rows, turn=0.0, scale=1.0, levels=0):
     return out
 
 
+def _worded(images):
+    """Return the postings of images, and of each the number of its image."""
+    words = [postings(rows) for rows in images]
+    return np.concatenate(words), np.repeat(np.arange(len(words)), [len(w) for w in words])
+
+
 def _votes(*images, least=2):
-    words = [postings(rows, 24) for rows in images]
-    number = np.repeat(np.arange(len(words)), [len(w) for w in words])
-    matches = match_words(np.concatenate(words), number)
-    votes = count_votes(matches.first, matches.second, matches.places, least)
+    votes, _ = find_pairs(*_worded(images), 24, least)
     return list(zip(*(part.tolist() for part in votes[:3]), strict=True))
+
+
+def _matches(words, number, width=32):
+    """Return the pairs of all matches, in order, and how many words were cut."""
+    found = list(match_words(words, number, width))
+    pairs = [
+        pair for one in found for pair in zip(one.first.tolist(), one.second.tolist(), strict=True)
+    ]
+    return sorted(pairs), sum(one.cut for one in found)
 
 
 @pytest.mark.parametrize(
@@ -104,11 +117,10 @@ def test_postings_hold_both_senses():
     rows = _points(1, 3)
     rows["mirrored"][1] = 0xABCDEF01
     rows["level"][1] -= NO_MIRROR
-    found = postings(rows, 32)
+    found = postings(rows)
     assert found["word"].tolist() == [*rows["word"].tolist(), 0xABCDEF01]
     assert found["level"].tolist() == [1, 1, 1, 1 + MIRRORED]
     assert found["x"][3] == 255 - rows["x"][1]
-    assert postings(rows, 8)["word"].tolist() == [w >> 24 for w in found["word"].tolist()]
 
 
 @settings(max_examples=60, deadline=None)
@@ -124,18 +136,55 @@ def test_all_pairs_of_a_word_are_matched(images):
         for other in b
         if one == other
     )
-    found = match_words(words, number)
-    assert sorted(zip(found.first.tolist(), found.second.tolist(), strict=True)) == expected
-    assert found.cut == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "DF_CUT", 64)
+        assert _matches(words, number) == (expected, 0)
 
 
 def test_h5_a_word_of_very_many_images_is_matched_with_the_first_alone(monkeypatch):
     monkeypatch.setattr(module, "DF_CUT", 4)
-    words = np.zeros(100, POSTING)
-    found = match_words(words, np.arange(100)[::-1])
-    assert found.cut == 1
-    pairs = set(zip(found.first.tolist(), found.second.tolist(), strict=True))
-    assert pairs == {(0, n) for n in range(1, 100)} | {(1, n) for n in range(2, 100)}
+    pairs, cut = _matches(np.zeros(100, POSTING), np.arange(100)[::-1])
+    assert cut == 1
+    assert pairs == [(0, n) for n in range(1, 100)] + [(1, n) for n in range(2, 100)]
+
+
+def test_h5_very_many_copies_are_all_proposed_with_the_first():
+    copies = 3 * module.DF_CUT
+    found = {pair[:2] for pair in _votes(*[_points(1)] * copies, least=4)}
+    assert found == {(0, n) for n in range(1, copies)} | {(1, n) for n in range(2, copies)}
+
+
+@pytest.mark.parametrize("crowd", [module.DF_CUT // 2, module.DF_CUT])
+def test_crowded_words_are_told_apart_by_more_bits(crowd):
+    words = np.zeros(2 * crowd, POSTING)
+    words["word"] = 0xABCD0000 + np.arange(2 * crowd) % 2 * 0x10
+    pairs, cut = _matches(words, np.arange(2 * crowd), 16)
+    every = list(itertools.combinations(range(2 * crowd), 2))
+    alike = [pair for pair in every if (pair[0] - pair[1]) % 2 == 0]
+    assert cut == 0
+    assert pairs == (every if 2 * crowd <= module.DF_CUT else alike)
+
+
+def test_pairs_do_not_depend_on_how_words_are_sliced(monkeypatch):
+    rng = np.random.default_rng(3)
+    images = [_points(seed, 60) for seed in range(6)]
+    images += [_moved(images[seed], turn=10 * seed) for seed in range(6)]
+    for rows in images:
+        rows["word"][::5] = rng.integers(0, 4, 12, dtype=np.uint32) << 28
+    words, number = _worded(images)
+    whole, cut = find_pairs(words, number, 20, 3)
+    assert {(n, n + 6) for n in range(6)} <= set(zip(*(whole[:2]), strict=True))
+    monkeypatch.setattr(module, "_SLICE", 50)
+    for held in (0, 99):
+        monkeypatch.setattr(module, "_HELD_SLICES", held)
+        sliced, cut_again = find_pairs(words, number, 20, 3)
+        assert [part.tolist() for part in sliced] == [part.tolist() for part in whole]
+        assert cut_again == cut > 0
+    made = list(match_words(words, number, 20))
+    assert len(made) > 9
+    joined = (np.concatenate([one[part] for one in made]) for part in range(3))
+    counted = count_votes(*joined, 3)
+    assert [part.tolist() for part in counted] == [part.tolist() for part in whole]
 
 
 def test_votes_do_not_depend_on_the_order_of_matches():
@@ -151,22 +200,20 @@ def test_votes_do_not_depend_on_the_order_of_matches():
 
 
 def test_nothing_in_nothing_out():
-    matches = match_words(np.zeros(0, POSTING), np.zeros(0, np.int64))
-    votes = count_votes(matches.first, matches.second, matches.places)
-    assert len(votes.first) == 0
+    nothing = np.zeros(0, POSTING), np.zeros(0, np.int64)
+    assert _matches(*nothing) == ([], 0)
+    votes, cut = find_pairs(*nothing, 18, 2)
+    assert (len(votes.first), cut) == (0, 0)
 
 
-@pytest.mark.parametrize(("images", "width"), [(1, 18), (5000, 21), (10**6, 28), (10**9, 32)])
+@pytest.mark.parametrize(("images", "width"), [(1, 18), (5000, 20), (10**6, 27), (10**9, 32)])
 def test_words_grow_with_the_number_of_images(images, width):
     assert word_width(images) == width
 
 
 def _unit_map(first, second):
     """Return the map between two images of 240x180 and 200x160 words' pixels."""
-    words = [postings(rows, 24) for rows in (first, second)]
-    number = np.repeat([0, 1], [len(w) for w in words])
-    matches = match_words(np.concatenate(words), number)
-    votes = count_votes(matches.first, matches.second, matches.places)
+    votes, _ = find_pairs(*_worded([first, second]), 24, 2)
     best = int(np.abs(votes.votes).argmax())
     sizes = np.array([[240, 180]]), np.array([[200, 160]])
     return unit_maps(votes.transforms[[best]], votes.votes[[best]], *sizes)[0]
