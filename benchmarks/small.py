@@ -2,34 +2,36 @@
 """Time and memory on many small images that this script makes.
 
     python benchmarks/small.py [--counts 2000,20000] [--workers 1] [--profile balanced] [--seed 1]
+                               [--photographs FOLDER] [--keep FOLDER]
 
-Makes COUNT JPEGs of 96 to 160 pixels: smooth random fields with shapes, of which one in ten is a
-copy of another (byte for byte, re-encoded, or resized). Runs ``beam-dedup run`` on them as a user
-would, and samples the resident memory of each of its processes. Prints machine, seed, wall and CPU
-seconds, the peak of each process, and the growth per image between the counts.
+Makes COUNT JPEGs of 96 to 160 pixels, of which one in ten is a copy of another (byte for byte,
+re-encoded, or resized). The others are smooth random fields with discs, as logos, icons and
+stickers are; or, with ``--photographs``, random windows of the photographs in a folder, each turned
+or mirrored and with a tone of its own. Many windows of few photographs overlap, and those are
+copies in truth: then the count of duplicates says nothing. Runs ``beam-dedup run`` on them as a
+user would, and samples the resident memory of its processes. Prints machine, seed, wall and CPU
+seconds, the peak of the largest process and of all at one time, and the growth per image between
+the counts.
 """
 
 import argparse
 import json
-import os
-import platform
-import resource
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+from machine import Took, describe, measured
 
-_SAMPLE_EVERY_S = 0.1
+_LEAST_SIDE, _MOST_SIDE = 96, 160  # pixels
 
 
 def picture(random: np.random.Generator) -> np.ndarray:
     """Return uint8 [h, w, 3]: a coarse random field, smoothed, with some shapes on it."""
-    width, height = (int(v) for v in random.integers(96, 161, 2))
+    width, height = (int(v) for v in random.integers(_LEAST_SIDE, _MOST_SIDE + 1, 2))
     coarse = random.integers(0, 256, (7, 9, 3), dtype=np.uint8)
     field = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     for _ in range(6):
@@ -39,17 +41,45 @@ def picture(random: np.random.Generator) -> np.ndarray:
     return field
 
 
-def make_images(folder: Path, count: int, seed: int) -> int:
-    """Write the images; return how many are copies."""
+def read_photographs(folder: Path) -> list[np.ndarray]:
+    """Return the photographs of a folder that are large enough, uint8 [h, w, 3], by name."""
+    found = (cv2.imread(str(path)) for path in sorted(folder.iterdir()) if path.is_file())
+    large = [one for one in found if one is not None and min(one.shape[:2]) >= _MOST_SIDE]
+    if not large:
+        sys.exit(f"{folder}: no photograph of at least {_MOST_SIDE} pixels a side")
+    return large
+
+
+def window(photograph: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return uint8 [h, w, 3]: a part of a photograph, turned or mirrored, in another tone.
+
+    Args:
+        photograph: uint8 [h, w, 3], h and w at least 160.
+        random: draws the part, its scale, sense and tone.
+    """
+    size = random.integers(_LEAST_SIDE, _MOST_SIDE + 1, 2)  # height, width
+    room = np.array(photograph.shape[:2])
+    part = np.floor(size * random.uniform(1.0, (room / size).min())).astype(int)
+    y, x = (int(v) for v in random.integers(0, room - part + 1))
+    cut = photograph[y : y + part[0], x : x + part[1]]
+    cut = cv2.resize(cut, (int(size[1]), int(size[0])), interpolation=cv2.INTER_AREA)
+    cut = np.rot90(cut, int(random.integers(4)))
+    if random.random() < 0.5:
+        cut = cut[:, ::-1]
+    toned = random.uniform(0.8, 1.2) * cut + random.uniform(-20, 20, 3)
+    return np.asarray(np.clip(np.rint(toned), 0, 255), np.uint8)
+
+
+def make_images(
+    folder: Path, count: int, seed: int, draw: Callable[[np.random.Generator], np.ndarray] = picture
+) -> None:
+    """Write the images."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(seed)
-    copies = 0
     for number in range(count):
         path = folder / f"{number:06d}.jpg"
-        kind = number % 30
-        if number and kind in (9, 19, 29):
-            source = folder / f"{number - 5:06d}.jpg"
-            copies += 1
+        if _is_copy(number):
+            source, kind = folder / f"{number - 5:06d}.jpg", number % 30
             if kind == 9:
                 shutil.copyfile(source, path)
                 continue
@@ -57,88 +87,73 @@ def make_images(folder: Path, count: int, seed: int) -> int:
             if kind == 29:
                 pixels = cv2.resize(pixels, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
         else:
-            pixels, quality = picture(random), 90
+            pixels, quality = draw(random), 90
         cv2.imwrite(str(path), pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return copies
 
 
-def _resident(pid: int) -> int:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    line = next((x for x in status.splitlines() if x.startswith("VmHWM")), "VmHWM: 0 kB")
-    return int(line.split()[1]) * 1024
+def _is_copy(number: int) -> bool:
+    return number % 10 == 9
 
 
-def _children(pid: int) -> list[int]:
-    direct = []
-    # Beam starts its workers from threads, and a child belongs to the thread that made it.
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            direct += [int(word) for word in path.read_text(encoding="ascii").split()]
-        except OSError:
-            continue
-    return direct + [inner for child in direct for inner in _children(child)]
+def prepare(root: Path, count: int, args: argparse.Namespace) -> Path:
+    """Make the images in a folder of their own under root, if they are not there; return it."""
+    kind = "discs" if args.photographs is None else f"windows-of-{args.photographs.name}"
+    folder = root / f"{kind}-{count}-{args.seed}"
+    if not folder.exists():
+        draw = picture
+        if args.photographs is not None:
+            photographs = read_photographs(args.photographs)
+
+            def draw(random: np.random.Generator) -> np.ndarray:
+                return window(photographs[random.integers(len(photographs))], random)
+
+        unfinished = folder.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        make_images(unfinished, count, args.seed, draw)
+        unfinished.rename(folder)
+    return folder
 
 
-def run(folder: Path, output: Path, args: argparse.Namespace) -> dict[str, object]:
+def run(folder: Path, output: Path, args: argparse.Namespace) -> Took:
     """Run the program once; return what it took."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started = time.monotonic()
     command = [sys.executable, "-m", "beam_dedup", "run", "--input", str(folder)]
     command += ["--output", str(output), "--workers", str(args.workers)]
-    command += ["--profile", args.profile, "--quiet"]
-    process = subprocess.Popen(command)
-    peaks: dict[int, int] = {}
-    while process.poll() is None:
-        for pid in (process.pid, *_children(process.pid)):
-            peaks[pid] = max(peaks.get(pid, 0), _resident(pid))
-        time.sleep(_SAMPLE_EVERY_S)
-    if process.returncode:
-        sys.exit(f"beam-dedup ended with {process.returncode}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {
-        "wall_s": time.monotonic() - started,
-        "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        "peaks": sorted(peaks.values(), reverse=True),
-    }
+    return measured([*command, "--profile", args.profile, "--quiet"])
 
 
-def main() -> None:
-    """Make the images, run, and print."""
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--counts", default="2000,20000")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--profile", default="balanced")
     parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
-    counts = [int(word) for word in args.counts.split(",")]
-    print(
-        f"machine: {platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}; seed {args.seed}; profile {args.profile}; "
-        f"workers {args.workers}"
-    )
+    parser.add_argument("--photographs", type=Path, help="folder to cut the images from")
+    parser.add_argument("--keep", type=Path, help="folder in which the images stay, for other runs")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Make the images, run, and print."""
+    args = _options()
+    print(f"{describe(args.seed)}; profile {args.profile}; workers {args.workers}", flush=True)
     peak_of = {}
     with tempfile.TemporaryDirectory(prefix="beam-dedup-small-") as name:
-        for count in counts:
-            folder, output = Path(name, f"in-{count}"), Path(name, f"out-{count}")
-            copies = make_images(folder, count, args.seed)
+        for count in (int(word) for word in args.counts.split(",")):
+            folder = prepare(args.keep or Path(name), count, args)
+            output = Path(name, f"out-{count}")
             took = run(folder, output, args)
             summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
-            peaks = [f"{peak / 2**20:.0f}" for peak in took["peaks"]]
-            peak_of[count] = took["peaks"][0]
+            peak_of[count] = took.peak_sum_bytes
             print(
-                f"{count} images, {copies} copies: {summary['counts']['duplicate']} duplicates; "
-                f"wall {took['wall_s']:.1f} s, CPU {took['cpu_s']:.1f} s "
-                f"({1000 * took['cpu_s'] / count:.2f} ms an image), "
-                f"peak of each process {', '.join(peaks)} MiB",
+                f"{folder.name}, {sum(map(_is_copy, range(count)))} copies: "
+                f"{summary['counts']['duplicate']} duplicates; {took}; "
+                f"CPU {1000 * took.cpu_s / count:.2f} ms an image",
                 flush=True,
             )
-    low, high = min(counts), max(counts)
+    low, high = min(peak_of), max(peak_of)
     if high > low:
         growth = (peak_of[high] - peak_of[low]) / (high - low) / 1000
-        print(f"growth of the largest process: {growth:.1f} KB an image")
+        print(f"growth of all processes: {growth:.1f} KB an image")
 
 
 if __name__ == "__main__":
