@@ -245,7 +245,7 @@ def propose(
 
 def _with_words(candidate: Candidate, a: Content, b: Content) -> Candidate:
     """Count agreeing words as a run of the two images alone does, and take their transform."""
-    sides = [words.postings(np.frombuffer(one.words, ROW)) for one in (a, b)]
+    sides = [words.postings(np.frombuffer(one.words, ROW))[0] for one in (a, b)]
     image = np.repeat([0, 1], [len(side) for side in sides])
     votes, _ = words.find_pairs(np.concatenate(sides), image, words.word_width(2), least=2)
     if not len(votes.votes):

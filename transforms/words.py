@@ -75,32 +75,39 @@ class _PackDoFn(beam.DoFn):
     """Gathers a bundle's words by part."""
 
     def start_bundle(self) -> None:
-        self.packed: dict[int, list[tuple[bytes, npt.NDArray[np.void]]]] = {}
+        self.images: list[Content] = []
+        self.contents = 0
 
     def process(self, content: Content, contents: int) -> Iterator[tuple[int, PackedWords]]:
         report_progress(STAGE, 0, 1)
-        parts = part_count(contents)
-        words = grouping.postings(np.frombuffer(content.words, ROW))
-        shortest = words["word"] >> np.uint32(WORD_BITS - grouping.word_width(contents))
-        # Multiplied, so that words that differ in few bits are spread.
-        part = (shortest * np.uint32(2654435761) >> np.uint32(8)) % np.uint32(parts)
-        for number in np.unique(part).tolist():
-            images = self.packed.setdefault(number, [])
-            images.append((content.content, words[part == number]))
-            if len(images) == _PACKED_IMAGES:
-                yield number, _packed(self.packed.pop(number))
+        self.images.append(content)
+        self.contents = contents
+        if len(self.images) == _PACKED_IMAGES:
+            yield from _packed(self.images, contents)
+            self.images = []
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        for number, images in sorted(self.packed.items()):
-            yield in_global_window((number, _packed(images)))
+        if self.images:
+            yield from map(in_global_window, _packed(self.images, self.contents))
 
 
-def _packed(images: list[tuple[bytes, npt.NDArray[np.void]]]) -> PackedWords:
-    return PackedWords(
-        b"".join(name for name, _ in images),
-        np.array([len(words) for _, words in images], np.uint32).tobytes(),
-        b"".join(words.tobytes() for _, words in images),
-    )
+def _packed(images: list[Content], contents: int) -> Iterator[tuple[int, PackedWords]]:
+    """Yield the words of images, at most 65,536, by part."""
+    rows = np.frombuffer(b"".join(image.words for image in images), ROW)
+    lengths = [len(image.words) // ROW.itemsize for image in images]
+    words, row = grouping.postings(rows)
+    number = np.repeat(np.arange(len(images), dtype=np.uint16), lengths)[row]
+    order = np.argsort(number, kind="stable")
+    words, number = words[order], number[order]
+    parts = part_count(contents)
+    shortest = words["word"] >> np.uint32(WORD_BITS - grouping.word_width(contents))
+    # Multiplied, so that words that differ in few bits are spread.
+    part = (shortest * np.uint32(2654435761) >> np.uint32(8)) % np.uint32(parts)
+    names = b"".join(image.content for image in images)
+    for index in range(parts):
+        inside = part == index
+        counts = np.bincount(number[inside], minlength=len(images)).astype(np.uint32)
+        yield index, PackedWords(names, counts.tobytes(), words[inside].tobytes())
 
 
 def _unpack(
@@ -146,7 +153,7 @@ class _MatchDoFn(MeteredDoFn):
         parts, width = part_count(contents), grouping.word_width(contents)
         with self.meter.work(0):
             names, image, words = _unpack(packed[1])
-            # In several parts each image is in many: it is counted in the first.
+            # In several parts each image is in all: it is counted in the first.
             searched = len(names) if packed[0] == 0 else 0
             self.meter.items_in += searched
         report_progress(STAGE, searched)

@@ -56,9 +56,10 @@ def _pair(first, second, plain):
     return (*sorted((digest(first), digest(second))), plain)
 
 
-@pytest.mark.parametrize("images", [1 << 17, 2, 1])
-def test_g2_pairs_do_not_depend_on_the_parts(monkeypatch, images):
+@pytest.mark.parametrize(("images", "packed"), [(1 << 17, 2048), (1 << 17, 2), (2, 2048), (1, 3)])
+def test_g2_pairs_do_not_depend_on_the_parts(monkeypatch, images, packed):
     monkeypatch.setattr(module, "_PART_IMAGES", images)
+    monkeypatch.setattr(module, "_PACKED_IMAGES", packed)
     with TestPipeline("FnApiRunner") as pipeline:
         found = pipeline | beam.Create(_contents()) | ProposeByWords(4)
         assert_that(
@@ -73,7 +74,7 @@ def test_h5_a_cut_is_a_cap(monkeypatch):
     monkeypatch.setattr(grouping, "DF_CUT", 2)
     words = word_rows(_picture(1))
     contents = [make_content(name)._replace(words=words.tobytes()) for name in "abc"]
-    different = len(np.unique(grouping.postings(words)["word"]))
+    different = len(np.unique(grouping.postings(words)[0]["word"]))
     with TestPipeline("FnApiRunner") as pipeline:
         found = pipeline | beam.Create(contents) | ProposeByWords(4)
         caps = found.caps | beam.Map(lambda c: (c.stage, c.name, c.limit, c.applied))

@@ -93,25 +93,26 @@ def word_width(images: int) -> int:
     return min(WORD_BITS, max(_MIN_WIDTH, int(images).bit_length() + _BITS_OVER_COUNT))
 
 
-def postings(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    """Return the postings of one image, of all bits.
+def postings(rows: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.void], _Index]:
+    """Return the postings of images.
 
     Args:
         rows: ``imaging.words.ROW`` [n].
 
     Returns:
-        ``POSTING`` [m], those of the flipped picture last.
+        ``POSTING`` [m], those of the flipped pictures last; and int [m], the row of each.
     """
-    flipped = rows[rows["level"] < NO_MIRROR]
-    out = np.zeros(len(rows) + len(flipped), POSTING)
-    plain, other = out[: len(rows)], out[len(rows) :]
-    plain["word"], other["word"] = rows["word"], flipped["mirrored"]
-    for name in ("x", "y", "angle"):
-        plain[name], other[name] = rows[name], flipped[name]
-    plain["level"] = rows["level"] % NO_MIRROR
-    other["level"] = flipped["level"] + MIRRORED
+    flipped = np.flatnonzero(rows["level"] < NO_MIRROR)
+    row = np.concatenate([np.arange(len(rows)), flipped])
+    out = np.zeros(len(row), POSTING)
+    for name in ("word", "x", "y", "angle"):
+        out[name] = rows[name][row]
+    out["level"] = (rows["level"] % NO_MIRROR)[row]
+    other = out[len(rows) :]
+    other["word"] = rows["mirrored"][flipped]
+    other["level"] += MIRRORED
     _flip(other)
-    return out
+    return out, row
 
 
 def _flip(places: npt.NDArray[np.void]) -> None:

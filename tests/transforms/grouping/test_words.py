@@ -47,7 +47,7 @@ def _moved(rows, turn=0.0, scale=1.0, levels=0):
 
 def _worded(images):
     """Return the postings of images, and of each the number of its image."""
-    words = [postings(rows) for rows in images]
+    words = [postings(rows)[0] for rows in images]
     return np.concatenate(words), np.repeat(np.arange(len(words)), [len(w) for w in words])
 
 
@@ -117,7 +117,8 @@ def test_postings_hold_both_senses():
     rows = _points(1, 3)
     rows["mirrored"][1] = 0xABCDEF01
     rows["level"][1] -= NO_MIRROR
-    found = postings(rows)
+    found, row = postings(rows)
+    assert row.tolist() == [0, 1, 2, 1]
     assert found["word"].tolist() == [*rows["word"].tolist(), 0xABCDEF01]
     assert found["level"].tolist() == [1, 1, 1, 1 + MIRRORED]
     assert found["x"][3] == 255 - rows["x"][1]
