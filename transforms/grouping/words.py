@@ -43,6 +43,10 @@ _MARK_BITS: Final = 24
 # (D. Knuth, The Art of Computer Programming, volume 3, 6.4). The other undoes it.
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 _UNMIX: Final = np.uint64(pow(0x9E3779B97F4A7C15, -1, 1 << 64))
+# A place has 27 bits that count: x, y, angle and three of the level.
+_PLACE_BITS: Final = np.uint64(27)
+_PLACE_MASK: Final = np.uint64((1 << 27) - 1)
+_ORDER_MASK: Final = np.uint64((1 << 54) - 1)
 _NONE: Final = np.uint64((1 << 64) - 1)
 _MOST_MATCHES: Final = 8  # looked at for one pair
 _CHUNK: Final = 1 << 13  # pairs looked at in one step, so that they stay in the cache
@@ -318,27 +322,46 @@ def count_votes(
         least: votes of a pair that is returned, at least 2.
 
     Returns:
-        The pairs in ascending order. Of many matches a few are looked at.
+        The pairs in ascending order. Of many matches a few, the finest, are looked at.
     """
     key = _pair_key(first, second, places["b"]["level"] >= MIRRORED)
     order = np.argsort(key)
-    key, mixed = key[order], places.view("<u8")[order] * _MIX
+    key, ranked = key[order], _ranked(places.view("<u8")[order])
     starts = np.flatnonzero(np.r_[True, key[1:] != key[:-1]][: len(key)])
     counts = np.diff(np.r_[starts, len(key)])
     several = counts >= least
-    chosen = _chosen(mixed, starts[several], counts[several])
+    chosen = _chosen(ranked, starts[several], counts[several])
     votes, transforms = _agreeing(chosen)
     kept = votes >= least
     return _best_sense(key[starts[several][kept]], votes[kept], transforms[kept])
 
 
-def _chosen(
-    mixed: npt.NDArray[np.uint64], starts: _Index, counts: _Index
-) -> npt.NDArray[np.uint64]:
-    """Choose the matches of each pair that are looked at: some of all, whatever their order.
+def _ranked(places: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return numbers that stand for matches: fine points first, which lie where they are found.
+
+    Matches of like levels are in an order that has nothing to do with where they lie.
 
     Args:
-        mixed: uint64 [m], places times ``_MIX``.
+        places: uint64 [m], ``MATCH``.
+    """
+    a, b = places & _PLACE_MASK, (places >> np.uint64(32)) & _PLACE_MASK
+    levels = (a >> np.uint64(24)) + (b >> np.uint64(24))
+    return (levels << np.uint64(54)) | ((a | b << _PLACE_BITS) * _MIX & _ORDER_MASK)
+
+
+def _unranked(ranked: npt.NDArray[np.uint64]) -> npt.NDArray[np.void]:
+    """Return the ``MATCH`` of numbers from ``_ranked``, but for the mark of a flipped picture."""
+    both = ranked * _UNMIX & _ORDER_MASK
+    return ((both & _PLACE_MASK) | (both >> _PLACE_BITS << np.uint64(32))).view(MATCH)
+
+
+def _chosen(
+    ranked: npt.NDArray[np.uint64], starts: _Index, counts: _Index
+) -> npt.NDArray[np.uint64]:
+    """Choose the matches of each pair that are looked at: the finest, whatever their order.
+
+    Args:
+        ranked: uint64 [m], see ``_ranked``.
         starts: int [n], where the matches of each pair begin.
         counts: int [n], how many it has.
 
@@ -346,12 +369,12 @@ def _chosen(
         uint64 [n, _MOST_MATCHES], different ones in ascending order, and then ``_NONE``.
     """
     column = np.arange(_MOST_MATCHES)
-    out = mixed[starts[:, None] + np.minimum(column, counts[:, None] - 1)]
+    out = ranked[starts[:, None] + np.minimum(column, counts[:, None] - 1)]
     many = np.flatnonzero(counts > _MOST_MATCHES)
     if len(many):
         counts = counts[many]
         begins = np.cumsum(counts) - counts
-        rest = mixed[np.repeat(starts[many] - begins, counts) + np.arange(counts.sum())]
+        rest = ranked[np.repeat(starts[many] - begins, counts) + np.arange(counts.sum())]
         for index in column:
             out[many, index] = least = np.minimum.reduceat(rest, begins)
             rest[rest == np.repeat(least, counts)] = _NONE
@@ -387,7 +410,7 @@ def _agreeing(
         these = np.flatnonzero(counts == count)
         for begin in range(0, len(these), _CHUNK):
             some = these[begin : begin + _CHUNK]
-            of_pairs = (chosen[some, :count] * _UNMIX).view(MATCH)
+            of_pairs = _unranked(chosen[some, :count])
             agree = _agree(of_pairs)
             best[some] = agree.sum(axis=1)
             several = np.flatnonzero(best[some] > 1)
@@ -407,7 +430,7 @@ def _agree(places: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     )
     turn = b["angle"] - a["angle"]  # modulo 256
     # A point found at a higher level is larger: the picture in which it is has the larger scale.
-    levels = (b["level"] % MIRRORED).astype(np.int8) - a["level"].astype(np.int8)
+    levels = b["level"].astype(np.int8) - a["level"].astype(np.int8)
     # What takes a vector of the first image into the second, by each match alone.
     of_turn, of_levels = _TURN[turn], np.float32(SCALE) ** levels.astype(np.float32)
     cos, sin = of_turn.real * of_levels, of_turn.imag * of_levels
