@@ -164,7 +164,12 @@ class _MatchDoFn(MeteredDoFn):
                 self.meter.items_out += len(votes.first)
             yield from _candidates(names, votes)
         else:
-            for matches in grouping.match_words(words, image, width):
+            slices = grouping.match_words(words, image, width)
+            while True:
+                with self.meter.work(0):
+                    matches = next(slices, None)
+                if matches is None:
+                    break
                 cut += matches.cut
                 for key, data in _pack_matches(names, matches, parts):
                     yield beam.pvalue.TaggedOutput("matches", (key, data))
