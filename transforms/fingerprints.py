@@ -80,7 +80,7 @@ def read_image(ref: ImageRef, data: bytes, limits: DecodeLimits, *, words: bool)
     decoded = decode(data, path=ref.path, min_side=side, limits=limits)
     rows, pixels = b"", _trimmed(decoded.pixels, decoded.info, side)
     if words:
-        rows, pixels = word_rows(pixels).tobytes(), _halved(pixels)
+        rows, pixels = word_rows(decoded.pixels).tobytes(), _halved(pixels)
     digest = hashlib.sha256(data).digest()
     return ReadImage(ref, decoded.info, digest, decoded.pixel_hash, pixels, rows)
 
