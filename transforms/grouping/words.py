@@ -180,7 +180,7 @@ def find_pairs(
         return (_equal(words, image, key, width) for key in slices)
 
     held = [*equals()] if len(slices) <= _HELD_SLICES else None
-    marks = _recurring([_pair_hash(equal) for equal in held or equals()], least)
+    marks = _recurring((_pair_hash(equal) for equal in held or equals()), least)
     found = [equal.matches(words, marks[_mark(_pair_hash(equal))]) for equal in held or equals()]
     first, second = (np.concatenate([one[side] for one in found]) for side in range(2))
     places = np.concatenate([one.places for one in found])
@@ -197,10 +197,12 @@ def _mark(hashed: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     return hashed >> np.uint32(32 - _MARK_BITS)
 
 
-def _recurring(hashed: list[npt.NDArray[np.uint32]], least: int) -> npt.NDArray[np.bool_]:
+def _recurring(hashes: Iterator[npt.NDArray[np.uint32]], least: int) -> npt.NDArray[np.bool_]:
     """Return for each value of ``_mark`` whether a hash with it is there ``least`` times."""
-    every = np.concatenate(hashed)
-    hashed.clear()
+    held = bytearray()  # grows in place, so that they are held once
+    for hashed in hashes:
+        held += hashed.tobytes()
+    every = np.frombuffer(held, np.uint32)
     every.sort()
     marks = np.zeros(1 << _MARK_BITS, np.bool_)
     last = max(0, len(every) - least + 1)
