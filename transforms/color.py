@@ -21,7 +21,7 @@ from transforms.grouping.relations import (
     whole_image_relation,
 )
 from transforms.grouping.units import split_pairs
-from transforms.grouping.walk import Pair, plan
+from transforms.grouping.walk import Pair, Plan
 from transforms.grouping.words import unit_maps
 from transforms.imaging.color import ColorComparison, compare
 from transforms.imaging.layout import (
@@ -43,8 +43,8 @@ from transforms.rounds import (
     blank_edge,
     gather,
     leave,
-    likely,
     measure_all,
+    promise,
     resume,
     star_candidate,
     verified,
@@ -440,26 +440,24 @@ def is_plain(descriptor: bytes) -> bool:
 class _Walk:
     """A component on its way through a round: what is asked, answered, and waits."""
 
-    def __init__(self, component: Component, last: bool) -> None:
+    def __init__(self, component: Component, last: bool, verify: bool) -> None:
         self.component = component
         self.last = last
         plain = [is_plain(content.layout) for content in component.contents]
-        self.candidates = {
-            (i, j): likely(candidate) and not (plain[i] and plain[j])
+        candidates = {
+            (i, j): promise(candidate, plain[i] and plain[j], not verify)
             for (i, j), candidate in component.candidates.items()
         }
         self.answers = verified(component)
+        self.plan = Plan(len(component.contents), candidates, self.answers)
         self.decided: list[Edge] = []
         self.waiting: dict[Pair, Edge] = {}
 
     def ask(self) -> list[tuple[Pair, Candidate]]:
         """Return the pairs that the walk needs compared before it can go on; none at its end."""
         # What colour decides at once may settle what the last round would have to ask in any case.
-        return self._plan(last=False) or (self._plan(last=True) if self.last else [])
-
-    def _plan(self, last: bool) -> list[tuple[Pair, Candidate]]:
+        needed = self.plan.ask(last=False) or (self.plan.ask(last=True) if self.last else [])
         contents, candidates = self.component.contents, self.component.candidates
-        needed = plan(len(contents), self.candidates, self.answers, last=last, waiting=self.waiting)
         return [
             ((i, j), star_candidate(contents[i], contents[j]) if star else candidates[i, j])
             for i, j, star in needed
@@ -471,6 +469,7 @@ class _Walk:
             self.waiting[pair] = edge
         else:
             self.answers[pair] = answer(self.component, pair, edge)
+            self.plan.answer(pair, self.answers[pair])
             self.decided.append(edge)
 
     @property
@@ -480,8 +479,8 @@ class _Walk:
 
     def unneeded(self) -> int:
         """Return how many candidates nobody asked for."""
-        known = self.answers.keys() | self.waiting.keys()
-        return sum(pair not in known for pair in self.component.candidates)
+        candidates = self.component.candidates.keys()
+        return len(candidates - self.answers.keys() - self.waiting.keys())
 
     def units(self, number: int, max_group_size: int) -> Iterator[PairUnit]:
         """Yield what waits in units of bounded size."""
@@ -527,7 +526,7 @@ class _CompareDoFn(MeteredDoFn):
     def process(self, joined: tuple[bytes, dict[str, list[Any]]]) -> Iterator[_Walked]:
         # Most components are small, and a call on a few pairs costs as much as one on a hundred.
         component = resume(joined) if "unfinished" in joined[1] else gather(joined)
-        self.walks.append(_Walk(component, self.last))
+        self.walks.append(_Walk(component, self.last, self.settings.verify))
         self.contents += len(component.contents)
         if self.contents >= self.max_group_size:
             yield from self._walk()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from transforms.grouping.bands import COMPACT_BYTES, turn
 from transforms.grouping.hamming import distances
-from transforms.grouping.walk import Pair, Verified
+from transforms.grouping.walk import Pair, Prospect, Verified
 from transforms.imaging.orientation import inverse_orientation
 from transforms.joins import JoinByKey
 from transforms.packing import PackedCandidates, unpack
@@ -21,6 +21,7 @@ STAR = "star"
 # Beyond these, most candidates of a labelled set were rejected; within them, most were accepted.
 _LIKELY_BITS = 24
 _LIKELY_VOTES = 5
+_CHAIN_VOTES = 3
 _PART_CONTENTS = 1000  # of an unfinished component in one element: 1 MB
 _PART_PAIRS = 8192
 
@@ -189,10 +190,20 @@ def blank_edge(candidate: Candidate) -> Edge:
     )
 
 
-def likely(candidate: Candidate) -> bool:
-    """Return whether a candidate will probably be accepted, which decides what is asked first."""
+def promise(candidate: Candidate, plain: bool, chains: bool) -> Prospect:
+    """Return what a candidate promises.
+
+    Args:
+        candidate: as it was proposed.
+        plain: whether both pictures are mostly one ground: such are near whatever they show.
+        chains: whether chains may be closed over every candidate, which finds more where words do
+            not propose, and asks for very many pairs where they do.
+    """
+    votes = abs(candidate.votes)
     near = 0 <= candidate.wavelet_distance <= _LIKELY_BITS
-    return near or abs(candidate.votes) >= _LIKELY_VOTES
+    if not plain and (near or votes >= _LIKELY_VOTES):
+        return Prospect.LIKELY
+    return Prospect.UNLIKELY if chains or near or votes >= _CHAIN_VOTES else Prospect.CHANCE
 
 
 def star_candidate(first: Content, second: Content) -> Candidate:

@@ -9,7 +9,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from tests.transforms.imaging import pictures
 from tests.transforms.samples import make_content, make_edge
 from transforms import rounds as module
-from transforms.grouping.walk import Verified
+from transforms.grouping.walk import Prospect, Verified
 from transforms.imaging.wavelet import wavelet_keys
 from transforms.packing import pack
 from transforms.records import Candidate
@@ -18,10 +18,10 @@ from transforms.rounds import (
     blank_edge,
     gather,
     leave,
-    likely,
     measure,
     merge,
     orient,
+    promise,
     resume,
     star_candidate,
     verified,
@@ -81,11 +81,23 @@ def test_an_edge_takes_the_evidence_of_its_candidate_and_nothing_else():
 
 @pytest.mark.parametrize(
     ("bits", "votes", "expected"),
-    [(0, 0, True), (24, 0, True), (25, 0, False), (-1, 4, False), (-1, 5, True), (60, -5, True)],
+    [
+        (0, 0, Prospect.LIKELY),
+        (24, 0, Prospect.LIKELY),
+        (25, 0, Prospect.CHANCE),
+        (-1, 2, Prospect.CHANCE),
+        (-1, -3, Prospect.UNLIKELY),
+        (-1, 4, Prospect.UNLIKELY),
+        (-1, 5, Prospect.LIKELY),
+        (60, -5, Prospect.LIKELY),
+    ],
 )
 def test_near_keys_or_many_votes_of_either_sign_make_a_pair_likely(bits, votes, expected):
-    a, b = CONTENTS[:2]
-    assert likely(_candidate(a, b, "words", bits, 1, votes)) is expected
+    candidate = _candidate(*CONTENTS[:2], "words", bits, 1, votes)
+    assert promise(candidate, plain=False, chains=False) is expected
+    # Plain pages are near whatever they show, and without words chains lead over every candidate.
+    assert promise(candidate, plain=True, chains=False) is min(expected, Prospect.UNLIKELY)
+    assert promise(candidate, plain=False, chains=True) is max(expected, Prospect.UNLIKELY)
 
 
 def test_answers_say_which_member_is_derived_whatever_the_order_of_the_ids():

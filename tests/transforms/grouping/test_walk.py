@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.grouping.walk import Pair, Verified, plan, walk
+from transforms.grouping.walk import Pair, Plan, Prospect, Verified, walk
 
 
 def _accepted(derived: int = 0) -> Verified:
@@ -71,14 +71,25 @@ def test_the_swap_happens_once():
     assert walk(3, edges) == [1, 1, 1]
 
 
-def _play(members, truth, candidates, rounds):
+def _play(members, truth, candidates, rounds, at_once=lambda pair: False):
     """Answer the plan's questions from the truth; return the edges and how many were asked."""
     edges: dict[Pair, Verified] = {}
     for number in range(1, rounds + 1):
-        for i, j, star in plan(members, candidates, edges, last=number == rounds):
-            assert (i, j) not in edges, "asked twice"
-            assert star == ((i, j) not in candidates)
-            edges[i, j] = truth.get((i, j), REJECTED)
+        waiting = {}
+        plan = Plan(members, candidates, edges)
+        last = number == rounds
+        while asked := plan.ask(last=False) or (plan.ask(last=True) if last else []):
+            for i, j, star in asked:
+                pair = (i, j)
+                assert pair not in edges | waiting, "asked twice"
+                assert star == (pair not in candidates)
+                answer = truth.get(pair, REJECTED)
+                if at_once(pair):
+                    edges[pair] = answer
+                    plan.answer(pair, answer)
+                else:
+                    waiting[pair] = answer
+        edges |= waiting
     return edges
 
 
@@ -89,14 +100,14 @@ def test_the_lazy_plan_reaches_the_walk_of_the_whole_graph(graph, rounds, random
     # Without swaps and with every pair a candidate, nothing that was left out may matter.
     truth = {pair: Verified(edge.accepted, 0) for pair, edge in truth.items()}
     pairs = itertools.combinations(range(members), 2)
-    candidates = {pair: random.random() < 0.5 for pair in pairs}
-    asked = _play(members, truth, candidates, rounds)
+    candidates = {pair: random.choice(list(Prospect)) for pair in pairs}
+    asked = _play(members, truth, candidates, rounds, lambda pair: random.random() < 0.5)
     assert walk(members, asked) == walk(members, truth)
 
 
 def test_two_hundred_near_copies_need_one_comparison_each():
     members = 200
-    candidates = dict.fromkeys(itertools.combinations(range(members), 2), True)
+    candidates = dict.fromkeys(itertools.combinations(range(members), 2), Prospect.LIKELY)
     truth = dict.fromkeys(candidates, _accepted())
     edges = _play(members, truth, candidates, 3)
     assert len(edges) == members - 1
@@ -105,15 +116,34 @@ def test_two_hundred_near_copies_need_one_comparison_each():
 
 def test_a_pair_of_keeper_and_linked_member_is_compared_never_inferred():
     # 2 hangs on 1, which 0 takes; nobody proposed (0, 2), so the plan asks for it.
-    candidates = {(0, 1): True, (1, 2): True}
+    candidates = {(0, 1): Prospect.LIKELY, (1, 2): Prospect.LIKELY}
     truth = {(0, 1): _accepted(), (1, 2): _accepted(), (0, 2): _accepted()}
     edges = _play(3, truth, candidates, 3)
     assert set(edges) == {(0, 1), (0, 2)}
     assert walk(3, edges) == [0, 0, 0]
 
 
+def test_no_chain_is_closed_over_a_chance_until_it_is_accepted():
+    candidates = {(0, 1): Prospect.LIKELY, (1, 2): Prospect.CHANCE}
+    truth = {(0, 1): _accepted(), (1, 2): _accepted(), (0, 2): _accepted()}
+    assert set(_play(3, truth, candidates, 3)) == {(0, 1)}
+    accepted = {(0, 1): _accepted(), (1, 2): _accepted()}
+    assert Plan(3, candidates, accepted).ask(last=False) == [(0, 2, True)]
+
+
+def test_answers_to_one_piece_ask_nothing_of_another():
+    candidates = {(0, 1): Prospect.LIKELY, (2, 3): Prospect.LIKELY, (1, 3): Prospect.CHANCE}
+    plan = Plan(4, candidates, {})
+    assert plan.ask(last=False) == [(0, 1, False), (2, 3, False)]
+    plan.answer((0, 1), REJECTED)
+    # 1 is kept now, and 3 is not taken yet.
+    assert plan.ask(last=False) == [(1, 3, False)]
+    plan.answer((2, 3), _accepted())
+    assert plan.ask(last=False) == []
+
+
 def test_a_member_that_the_keeper_rejects_is_still_compared_with_the_next():
-    candidates = {(0, 1): True, (0, 2): True, (1, 2): True}
+    candidates = dict.fromkeys([(0, 1), (0, 2), (1, 2)], Prospect.LIKELY)
     truth = {(0, 1): REJECTED, (0, 2): REJECTED, (1, 2): _accepted()}
     edges = _play(3, truth, candidates, 2)
     assert walk(3, edges) == [0, 1, 1]
