@@ -37,7 +37,7 @@ NO_MIRROR: Final = 128
 #: Factor between levels of the pyramid.
 SCALE: Final = 1.3
 _LEVELS: Final = 5
-_POINTS: Final = 224
+_POINTS: Final = 200
 _MIRRORED_POINTS: Final = 48
 # Pixels: the outermost sample of a point, and what the blurring before it reaches.
 _EDGE: Final = 16
@@ -148,7 +148,7 @@ def word_rows(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
             a longer side of ``SIDE`` pixels.
 
     Returns:
-        ``ROW`` [n], n at most 224; none for pictures too small or too plain.
+        ``ROW`` [n], n at most 200; none for pictures too small or too plain.
     """
     grey = _reduced(pixels)
     if min(grey.shape) <= 2 * _EDGE:
