@@ -42,8 +42,8 @@ def test_cells_of_reduced_photographs_are_near_their_area_means(
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 70), (40, 60), (64, 64), (600, 400)])
 def test_small_large_and_thin_pictures_are_measured_exactly(shape: tuple[int, int]) -> None:
     picture = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    expected = cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA)
-    np.testing.assert_array_equal(cell_means(picture, 64), expected)
+    expected = cv2.resize(picture.astype(np.float64), (64, 64), interpolation=cv2.INTER_AREA)
+    assert np.abs(cell_means(picture, 64) - expected).max() <= 0.51  # rounding alone
 
 
 def test_a_turned_picture_has_the_turned_cells() -> None:
@@ -52,4 +52,4 @@ def test_a_turned_picture_has_the_turned_cells() -> None:
     for value in orientation.ORIENTATIONS:
         turned = cell_means(np.ascontiguousarray(orientation.apply(grey, value)), 64)
         back = orientation.apply(turned, orientation.inverse_orientation(value))
-        assert np.abs(back - cells).max() <= 1
+        np.testing.assert_array_equal(back, cells)
