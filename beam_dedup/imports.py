@@ -13,6 +13,7 @@ import sys
 _UNUSED = (
     "apache_beam.io.aws.s3filesystem",
     "apache_beam.io.azure.blobstoragefilesystem",
+    "apache_beam.io.gcp.bigquery",
     "apache_beam.io.gcp.gcsfilesystem",
     "apache_beam.io.hadoopfilesystem",
     "bson",
