@@ -109,7 +109,7 @@ _SIMILARITIES = (
 # what each value was seen to do.
 PROFILES: Mapping[str, ProfileSettings] = {
     "fast": ProfileSettings(
-        wavelet_bits=68,
+        wavelet_bits=48,
         word_votes=0,
         color_reject=0.50,
         color_accept=0.85,

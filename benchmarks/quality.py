@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Score every profile on a labelled set, and state its cost as a multiple of the physical limit.
 
-    python benchmarks/quality.py SET [--profiles fast,balanced,thorough] [--workers 1] [--json FILE]
+    python benchmarks/quality.py SET [--profiles fast,balanced,thorough] [--workers 1] [--repeats 1]
+        [--json FILE]
 
 SET holds ``images`` and ``truth.csv`` (``file,group_id,transform``; an ``original`` in each group;
 kinds that begin with ``hard_`` are look-alikes and copies of nothing). Runs ``beam-dedup run`` as
 a user would, once on the first 1,000 files and once on all. Costs are CPU seconds, user and system,
 of all processes of the run, beside those of ``limit.py`` on the same files, measured before and
-after each profile so that both meet the machine in the same mood.
+after each run so that both meet the machine in the same mood; of several repeats, the medians.
 
 - x whole: the run on all files, start-up included, over the limit on all files.
 - x slope: the same between 1,000 files and all, so without start-up.
@@ -15,6 +16,7 @@ after each profile so that both meet the machine in the same mood.
 
 import argparse
 import json
+import statistics
 import sys
 import tempfile
 import time
@@ -83,20 +85,30 @@ def run(images: Path, output: Path, profile: str, workers: int, limit: int | Non
     return measured(command if limit is None else [*command, f"--limit={limit}"])
 
 
-def cost(images: Path, output: Path, profile: str, workers: int) -> Cost:
+def cost(images: Path, output: Path, profile: str, workers: int, repeats: int) -> Cost:
     """Run a profile on the first files and on all; leave the report of all in ``output``."""
     files = sorted(path for path in images.iterdir() if path.is_file())
-    before = measure(files[:_FIRST]), measure(files[_FIRST:])
-    first = None
-    if len(files) > _FIRST:
-        first = run(images, Path(f"{output}-first"), profile, workers, _FIRST)
-    whole = run(images, output, profile, workers)
-    after = measure(files[:_FIRST]), measure(files[_FIRST:])
-    limits = [
-        one._replace(cpu_s=(one.cpu_s + other.cpu_s) / 2)
-        for one, other in zip(before, after, strict=True)
-    ]
-    return Cost(len(files), whole, first, *limits)
+    firsts, wholes = [], []
+    limits = [(measure(files[:_FIRST]), measure(files[_FIRST:]))]
+    for _ in range(repeats):
+        if len(files) > _FIRST:
+            firsts.append(run(images, Path(f"{output}-first"), profile, workers, _FIRST))
+        wholes.append(run(images, output, profile, workers))
+        limits.append((measure(files[:_FIRST]), measure(files[_FIRST:])))
+    return Cost(
+        len(files),
+        median(wholes),
+        median(firsts) if firsts else None,
+        *(
+            part[0]._replace(cpu_s=statistics.median(one.cpu_s for one in part))
+            for part in zip(*limits, strict=True)
+        ),
+    )
+
+
+def median(runs: list[Took]) -> Took:
+    """Return the run of the median CPU time; of two in the middle the quicker."""
+    return sorted(runs, key=lambda took: took.cpu_s)[(len(runs) - 1) // 2]
 
 
 def figures(labels: Labels) -> dict[str, Any]:
@@ -176,16 +188,17 @@ def main() -> None:
     parser.add_argument("set", type=Path)
     parser.add_argument("--profiles", default="fast,balanced,thorough")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--json", type=Path, help="also write every figure to this file")
     args = parser.parse_args()
     started = time.monotonic()
-    print(f"{describe()}; {args.set}; workers {args.workers}")
+    print(f"{describe()}; {args.set}; workers {args.workers}, repeats {args.repeats}")
     images, truth = args.set / "images", read_truth(str(args.set / "truth.csv"))
     scores, costs = {}, {}
     with tempfile.TemporaryDirectory(prefix="beam-dedup-quality-") as folder:
         for profile in args.profiles.split(","):
             output = Path(folder, profile)
-            costs[profile] = spent = cost(images, output, profile, args.workers)
+            costs[profile] = spent = cost(images, output, profile, args.workers, args.repeats)
             scores[profile] = figures(label(Report.open(str(output)), truth))
             limit_s = spent.limit_first.cpu_s + spent.limit_rest.cpu_s
             print(
