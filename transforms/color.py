@@ -445,7 +445,7 @@ class _Walk:
         self.last = last
         plain = [is_plain(content.layout) for content in component.contents]
         candidates = {
-            (i, j): promise(candidate, plain[i] and plain[j], not verify)
+            (i, j): promise(candidate, plain[i] and plain[j], verify)
             for (i, j), candidate in component.candidates.items()
         }
         self.answers = verified(component)

@@ -190,20 +190,22 @@ def blank_edge(candidate: Candidate) -> Edge:
     )
 
 
-def promise(candidate: Candidate, plain: bool, chains: bool) -> Prospect:
+def promise(candidate: Candidate, plain: bool, verify: bool) -> Prospect:
     """Return what a candidate promises.
 
     Args:
         candidate: as it was proposed.
         plain: whether both pictures are mostly one ground: such are near whatever they show.
-        chains: whether chains may be closed over every candidate, which finds more where words do
-            not propose, and asks for very many pairs where they do.
+        verify: whether stages 3 and 4 follow. Where none does, every answer comes at once, and to
+            wait for it saves comparisons that a guess would ask for.
     """
+    if not verify:
+        return Prospect.LIKELY
     votes = abs(candidate.votes)
     near = 0 <= candidate.wavelet_distance <= _LIKELY_BITS
     if not plain and (near or votes >= _LIKELY_VOTES):
         return Prospect.LIKELY
-    return Prospect.UNLIKELY if chains or near or votes >= _CHAIN_VOTES else Prospect.CHANCE
+    return Prospect.UNLIKELY if near or votes >= _CHAIN_VOTES else Prospect.CHANCE
 
 
 def star_candidate(first: Content, second: Content) -> Candidate:

@@ -94,10 +94,11 @@ def test_an_edge_takes_the_evidence_of_its_candidate_and_nothing_else():
 )
 def test_near_keys_or_many_votes_of_either_sign_make_a_pair_likely(bits, votes, expected):
     candidate = _candidate(*CONTENTS[:2], "words", bits, 1, votes)
-    assert promise(candidate, plain=False, chains=False) is expected
-    # Plain pages are near whatever they show, and without words chains lead over every candidate.
-    assert promise(candidate, plain=True, chains=False) is min(expected, Prospect.UNLIKELY)
-    assert promise(candidate, plain=False, chains=True) is max(expected, Prospect.UNLIKELY)
+    assert promise(candidate, plain=False, verify=True) is expected
+    # Plain pages are near whatever they show.
+    assert promise(candidate, plain=True, verify=True) is min(expected, Prospect.UNLIKELY)
+    # Where stage 2 is the last, nothing is asked for on a guess.
+    assert promise(candidate, plain=True, verify=False) is Prospect.LIKELY
 
 
 def test_answers_say_which_member_is_derived_whatever_the_order_of_the_ids():
