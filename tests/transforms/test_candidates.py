@@ -12,7 +12,7 @@ from tests.transforms.grouping.keys import flipped, random_keys, signs_of
 from tests.transforms.samples import make_content
 from transforms import candidates as module
 from transforms.candidates import BANDED_NOTE, DENSE_NOTE, ProposeByWavelet, block_count
-from transforms.grouping.bands import compact, expand, turn
+from transforms.grouping.bands import compact, turn
 from transforms.imaging.orientation import inverse_orientation
 from transforms.imaging.wavelet import wavelet_keys_batch
 from transforms.records import Candidate, Cap
@@ -20,7 +20,11 @@ from transforms.reporting.summary import add_up
 
 
 def _content(name, keys, **changes):
-    return make_content(name)._replace(wavelet_keys=compact(keys[None]).tobytes(), **changes)
+    return _signed(name, compact(keys[None]), **changes)
+
+
+def _signed(name, signs, **changes):
+    return make_content(name)._replace(wavelet_keys=signs.tobytes(), **changes)
 
 
 def _pictures(count, seed, levels=256):
@@ -45,12 +49,13 @@ def _brute(contents, radius):
         for second in contents[i + 1 :]:
             a, b = sorted((first, second), key=lambda content: content.content)
             keys, (plain, *_) = (
-                expand(np.frombuffer(one.wavelet_keys, np.uint8)[None])[0] for one in (a, b)
+                turn(np.frombuffer(one.wavelet_keys, np.uint8)[None])[:, 0] for one in (a, b)
             )
             bits = np.bitwise_count(keys ^ plain).sum(axis=1)
             if bits.min() <= radius:
-                turn = int(bits.argmin()) + 1
-                found.append(Candidate(a.content, b.content, "wavelet", int(bits.min()), turn))
+                orientation = int(bits.argmin()) + 1
+                least = int(bits.min())
+                found.append(Candidate(a.content, b.content, "wavelet", least, orientation))
     return found
 
 
@@ -139,8 +144,8 @@ def _hot(count, flips, spread):
     plain = np.concatenate([near, random.integers(0, 256, (spread, 32), dtype=np.uint8)])
     ranks = random.permutation(len(plain))
     return [
-        _content(f"h{n}", keys, rank=int(ranks[n]).to_bytes(4, "big"))
-        for n, keys in enumerate(expand(signs_of(plain)))
+        _signed(f"h{n}", signs, rank=int(ranks[n]).to_bytes(4, "big"))
+        for n, signs in enumerate(signs_of(plain))
     ]
 
 
