@@ -77,11 +77,17 @@ def _bound_arenas() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-class _MadeWhenRead(list[Any]):
-    """A queue of messages, or of functions that make one, so that few exist at a time."""
+class _ReadOnce(list[Any]):
+    """A queue of messages, or of functions that make one, that lets go of each when it is read.
+
+    Beam 2.77 reads a queue once, keeps what is for another bundle, and holds the rest to the end:
+    a gigabyte of a million keys, beside the copy that it takes.
+    """
 
     def __iter__(self) -> Iterator[Any]:
-        return (item() if callable(item) else item for item in super().__iter__())
+        for place, item in enumerate(super().__iter__()):
+            self[place] = None
+            yield item() if callable(item) else item
 
 
 def _send_whole_inputs() -> None:
@@ -116,9 +122,10 @@ def _send_whole_inputs() -> None:
                 channel._exception = error  # raised by whoever waits for what the bundle gives
 
         if isinstance(channel, data_plane.InMemoryDataChannel):
+            for side in (channel, channel._inverse):
+                if not isinstance(side._inputs, _ReadOnce):
+                    side._inputs = _ReadOnce(side._inputs)
             queue = channel._inverse._inputs
-            if not isinstance(queue, _MadeWhenRead):
-                queue = channel._inverse._inputs = _MadeWhenRead(queue)
             make = functools.partial(
                 beam_fn_api_pb2.Elements.Data, instruction_id=bundle, transform_id=transform
             )
