@@ -46,6 +46,7 @@ from transforms.rounds import (
     measure_all,
     promise,
     resume,
+    stack,
     star_candidate,
     verified,
 )
@@ -156,13 +157,13 @@ def judge_colors(
     ends = [(contents[pair.a], contents[pair.b]) for pair in pairs]
     turns = np.array([pair.orientation for pair in pairs], np.int8)
     bits = np.array([pair.wavelet_distance for pair in pairs], np.int64)
-    colors = compare(_stack([a.color for a, _ in ends]), _stack([b.color for _, b in ends]), turns)
+    colors = compare(stack([a.color for a, _ in ends]), stack([b.color for _, b in ends]), turns)
     # Where colour rejects, which is cheaper, the layouts are not looked at.
     rows = np.flatnonzero(~_rejected_by_color(colors, bits, settings))
     layouts = LayoutComparison(*np.zeros((len(LayoutComparison._fields), len(pairs))))
     if len(rows):
-        left = _stack([ends[row][0].layout for row in rows])
-        right = _stack([ends[row][1].layout for row in rows])
+        left = stack([ends[row][0].layout for row in rows])
+        right = stack([ends[row][1].layout for row in rows])
         for field, found in zip(layouts, compare_layouts(left, right, turns[rows]), strict=True):
             field[rows] = found
     verdicts = decide(colors, layouts, bits, settings)
@@ -203,10 +204,6 @@ def judge_colors(
         edge._replace(verdict="review", decided_by=STAGE) if edge.verdict == "undecided" else edge
         for edge in judged
     ]
-
-
-def _stack(descriptors: list[bytes]) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(b"".join(descriptors), np.uint8).reshape(len(descriptors), -1)
 
 
 def _rejected_by_color(
@@ -309,10 +306,10 @@ def compare_at_words(
         np.array([words_size(b.width, b.height) for _, b in ends], np.int64),
     )
     found = compare_placed(
-        _stack([a.layout for a, _ in ends]), _stack([b.layout for _, b in ends]), placed
+        stack([a.layout for a, _ in ends]), stack([b.layout for _, b in ends]), placed
     )
     chroma = placed_chroma(
-        _stack([a.color for a, _ in ends]), _stack([b.color for _, b in ends]), placed
+        stack([a.color for a, _ in ends]), stack([b.color for _, b in ends]), placed
     )
     return placed, found, chroma
 
@@ -342,7 +339,7 @@ def _judge_placed(
     if not edges:
         return []
     placed, found, chroma = compare_at_words(edges, ends)
-    layouts_a, layouts_b = _stack([a.layout for a, _ in ends]), _stack([b.layout for _, b in ends])
+    layouts_a, layouts_b = stack([a.layout for a, _ in ends]), stack([b.layout for _, b in ends])
     plain = np.array([is_plain(a.layout) and is_plain(b.layout) for a, b in ends], np.bool_)
     bits = np.array([edge.wavelet_distance for edge in edges], np.int64)
     accept, reject = _decide_placed(found, chroma, plain, bits, settings)

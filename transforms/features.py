@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.imaging.blocks import fitted_size
 from transforms.imaging.decode import DecodeLimits, decode
 from transforms.imaging.errors import ImageError
 from transforms.imaging.points import extract
@@ -52,10 +53,9 @@ def make_thumbnail(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
         uint8 [h', w', 3]; the input where it is small enough.
     """
     height, width = pixels.shape[:2]
-    scale = side / max(height, width)
-    if scale >= 1:
+    if max(height, width) <= side:
         return pixels
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    size = fitted_size(width, height, side)
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 

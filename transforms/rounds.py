@@ -9,7 +9,7 @@ import apache_beam as beam
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.grouping.bands import COMPACT_BYTES, turn
+from transforms.grouping.bands import turn
 from transforms.grouping.hamming import distances
 from transforms.grouping.walk import Pair, Prospect, Verified
 from transforms.imaging.orientation import inverse_orientation
@@ -240,7 +240,7 @@ def measure_all(
             first, second = second, first
         left.append(first.wavelet_keys)
         right.append(second.wavelet_keys)
-    turned, plain = turn(_stack(left)), turn(_stack(right))[0]
+    turned, plain = turn(stack(left)), turn(stack(right))[0]
     bits = distances(turned, plain[None])
     best = bits.argmin(axis=0)
     for row, least, orientation in zip(rows, bits.min(axis=0).tolist(), best.tolist(), strict=True):
@@ -248,8 +248,9 @@ def measure_all(
     return measured
 
 
-def _stack(keys: list[bytes]) -> NDArray[np.uint8]:
-    return np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), COMPACT_BYTES)
+def stack(descriptors: list[bytes]) -> NDArray[np.uint8]:
+    """Return descriptors of one length, at least one of them, as the rows of uint8 [n, bytes]."""
+    return np.frombuffer(b"".join(descriptors), np.uint8).reshape(len(descriptors), -1)
 
 
 def merge(one: Candidate, other: Candidate) -> Candidate:

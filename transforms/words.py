@@ -17,6 +17,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.fingerprints import WORDS_MIN_SIDE
 from transforms.grouping import words as grouping
+from transforms.imaging.blocks import fitted_size
 from transforms.imaging.decode import reduction
 from transforms.imaging.words import ROW, SIDE, WORD_BITS
 from transforms.outputs import in_global_window, several_outputs
@@ -66,9 +67,7 @@ def words_size(width: int, height: int) -> tuple[int, int]:
     """
     # As stage 1 decodes it, and then as imaging.words reduces it.
     part = reduction(width, height, WORDS_MIN_SIDE)
-    width, height = -(-width // part), -(-height // part)
-    scale = min(1.0, SIDE / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    return fitted_size(-(-width // part), -(-height // part), SIDE)
 
 
 class _PackDoFn(beam.DoFn):

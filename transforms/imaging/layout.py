@@ -184,9 +184,13 @@ def compare_layouts(
 
 def _stacked(grids: npt.NDArray[np.uint8]) -> _Array:
     """Return uint8 [n, 576] as float32 [24, 24, m], m >= n: all sums then run along memory."""
-    missing = max(_LEAST_ROWS - len(grids), 0)
-    padded = np.concatenate([grids, np.repeat(grids[-1:], missing, axis=0)]) if missing else grids
-    return np.ascontiguousarray(padded.T, np.float32).reshape(GRID_SIDE, GRID_SIDE, -1)
+    return np.ascontiguousarray(_padded(grids).T, np.float32).reshape(GRID_SIDE, GRID_SIDE, -1)
+
+
+def _padded(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Repeat the last of some rows [n, ...] until there are ``_LEAST_ROWS``."""
+    missing = max(_LEAST_ROWS - len(rows), 0)
+    return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
 
 
 def _compare_chunk(a: _Array, b: _Array) -> npt.NDArray[np.float64]:
@@ -194,7 +198,7 @@ def _compare_chunk(a: _Array, b: _Array) -> npt.NDArray[np.float64]:
     found = _evidence(a, b, np.zeros((a.shape[2], 6)))
     again = np.flatnonzero(found[:, _WORST] > _FITTED)
     if len(again):
-        rows = np.concatenate([again, np.repeat(again[-1:], max(_LEAST_ROWS - len(again), 0))])
+        rows = _padded(again)
         part_a, part_b = np.ascontiguousarray(a[..., rows]), np.ascontiguousarray(b[..., rows])
         misfit = 2.0 * _fit(_normalised(_halved(part_a), 1)[0], _normalised(_halved(part_b), 1)[0])
         moved_a, moved_b, inside = _moved(part_a, part_b, misfit)
@@ -391,7 +395,7 @@ def _compare_placed_chunk(
 ) -> npt.NDArray[np.float64]:
     """Compare layouts [n, 576] where ``onto`` maps the first to the second: float64 [n, 4]."""
     count = len(moved)
-    onto = np.concatenate([onto, np.repeat(onto[-1:], max(_LEAST_ROWS - count, 0), axis=0)])
+    onto = _padded(onto)
     a, b = _stacked(moved), _stacked(fixed)
     # Reading between cells blurs the moved picture, averaging over more of them less and less: this
     # much, in squared cells, is then missing in the fixed one. A cell has 1/12 itself.
@@ -403,7 +407,7 @@ def _compare_placed_chunk(
     found, rest = _placed_evidence(a, b, from_cells, blur)
     again = np.flatnonzero(found[:count, _PLACED_DIFFERING] > _SETTLED)
     if len(again):
-        rows = np.concatenate([again, np.repeat(again[-1:], max(_LEAST_ROWS - len(again), 0))])
+        rows = _padded(again)
         part_a, part_b = np.ascontiguousarray(a[..., rows]), np.ascontiguousarray(b[..., rows])
         refined, _ = _placed_evidence(
             part_a, part_b, _refined(from_cells[rows], rest[rows]), blur[rows]

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from transforms.imaging.blocks import fitted_size
+
 __all__ = ["ROW", "SIDE", "WORD_BITS", "word_rows"]
 
 #: Longer side, pixels, at which words are taken. With ORB, copies of a labelled set that had
@@ -183,10 +185,9 @@ def _reduced(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     height, width = grey.shape
     scale = SIDE / max(height, width)
     if scale < 1.0:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
         # Area means cost eight times as much, and pay only where much is lost.
         how = cv2.INTER_LINEAR if scale > 0.6 else cv2.INTER_AREA
-        grey = cv2.resize(grey, size, interpolation=how)
+        grey = cv2.resize(grey, fitted_size(width, height, SIDE), interpolation=how)
     return np.asarray(grey, np.uint8)
 
 

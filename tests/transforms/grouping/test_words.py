@@ -102,13 +102,19 @@ def _flipped(rows):
     return out
 
 
-def test_mirrored_words_vote_below_zero_in_either_order():
+def _mirrored_pair():
+    """Words with their mirrored forms, and those of the flipped picture, which has these forms."""
     rows = _points(1)
     with_mirror = rows.copy()
     with_mirror["mirrored"] = np.arange(12) * 2**20 + 7
     with_mirror["level"] -= NO_MIRROR
     other = _flipped(rows)
     other["word"] = with_mirror["mirrored"]
+    return with_mirror, other
+
+
+def test_mirrored_words_vote_below_zero_in_either_order():
+    with_mirror, other = _mirrored_pair()
     assert [(a, b) for a, b, votes in _votes(with_mirror, other) if votes <= -7] == [(0, 1)]
     assert [(a, b) for a, b, votes in _votes(other, with_mirror) if votes <= -7] == [(0, 1)]
 
@@ -233,11 +239,6 @@ def test_the_transform_takes_points_where_they_lie(turn, scale):
 
 
 def test_the_transform_of_a_mirrored_picture_turns_x():
-    rows = _points(1)
-    with_mirror = rows.copy()
-    with_mirror["mirrored"] = np.arange(12) * 2**20 + 7
-    with_mirror["level"] -= NO_MIRROR
-    other = _flipped(rows)
-    other["word"] = with_mirror["mirrored"]
+    with_mirror, other = _mirrored_pair()
     expected = [[-240 / 200, 0, 240 / 200], [0, 180 / 160, 0]]
     np.testing.assert_allclose(_unit_map(with_mirror, other), expected, atol=0.01)
