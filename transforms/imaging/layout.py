@@ -20,7 +20,7 @@ Where it is known how one picture lies in the other, ``compare_placed`` lays the
 cells onto the grid of the other and compares, in the same way, what they have in common.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import cv2
@@ -54,12 +54,13 @@ LAYOUT_BYTES: Final = _CELLS + 1
 
 _Array = npt.NDArray[np.float32]
 
-# Pairs of one pass: numpy's share of the work falls with the number, what the cache holds of
-# grids of 600 KB (float32) as well. 256 to 512 are quickest, 64 take two fifths more.
-_CHUNK: Final = 256
-_LEAST_ROWS: Final = 8  # numpy adds a single column in another order than several
+# Pairs of one pass, channels to OpenCV 5, which takes no more. With 64 numpy's calls cost a quarter
+# more.
+_CHUNK: Final = 128
+_LANES: Final = 8  # pairs in one vector register: a rest is computed by other instructions
 _NOISE: Final = 4.0  # grey levels: what JPEG and resampling leave in an area mean, with a margin
 _GROUND_LEVELS: Final = 9  # grey levels, next to each other, that are one ground
+_NEAR: Final = np.ones((5, 5), np.uint8)
 _FLAT: Final = 1.0  # grey levels of deviation below which cells are one ground
 _TEXTURED: Final = 6.0  # grey levels of deviation from which a cell's neighbourhood tells something
 _STIFFNESS: Final = 0.02  # pulls the misfit to none where there is no texture, per cell
@@ -169,47 +170,60 @@ def compare_layouts(
         What agrees; exchanging a and b (with the inverse orientations) negates ``zoom`` and
         changes nothing else, and no row depends on the others.
     """
-    found = np.empty((len(a), len(LayoutComparison._fields)), np.float64)
+    grounds = np.minimum(a[:, _CELLS], b[:, _CELLS])
+    b = b[:, :_CELLS]
     turned = a[:, :_CELLS].copy()
     for value in _orientation.ORIENTATIONS[1:]:
         rows = np.flatnonzero(np.asarray(orientation) == value)
         turned[rows] = a[rows][:, _orientation.cell_permutation(GRID_SIDE, value)]
-    for start in range(0, len(a), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        grids_a, grids_b = turned[part], b[part, :_CELLS]
-        found[part] = _compare_chunk(_stacked(grids_a), _stacked(grids_b))[: len(grids_a)]
-    found[:, _GROUND] = np.minimum(a[:, _CELLS], b[:, _CELLS]) / 255.0
+    found = _in_chunks(_compare_still, turned, b)
+    again = np.flatnonzero(found[:, _WORST] > _FITTED)
+    refined = _in_chunks(_compare_fitted, turned[again], b[again])
+    # A caption misleads the fit, so the first one may be the better.
+    better = refined[:, _DIFFERING] < found[again, _DIFFERING]
+    again, refined = again[better], refined[better]
+    wider = np.where(refined[:, _ZOOM, None] > 0, turned[again], b[again])
+    refined[:, _FRAMED] = _framed(wider.reshape(-1, GRID_SIDE, GRID_SIDE))
+    found[again] = refined
+    found[:, _GROUND] = grounds / 255.0
     return LayoutComparison(*(np.round(found.T, 4) + 0.0))  # no negative zero
 
 
-def _stacked(grids: npt.NDArray[np.uint8]) -> _Array:
-    """Return uint8 [n, 576] as float32 [24, 24, m], m >= n: all sums then run along memory."""
-    return np.ascontiguousarray(_padded(grids).T, np.float32).reshape(GRID_SIDE, GRID_SIDE, -1)
+def _in_chunks(
+    compare: Callable[[npt.NDArray[np.uint8], npt.NDArray[np.uint8]], npt.NDArray[np.float64]],
+    a: npt.NDArray[np.uint8],
+    b: npt.NDArray[np.uint8],
+) -> npt.NDArray[np.float64]:
+    """Compare layouts [n, 576] a bounded number at a time; returns float64 [n, fields]."""
+    found = np.empty((len(a), len(LayoutComparison._fields)))
+    for start in range(0, len(a), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        grids = _padded(a[part]), _padded(b[part])
+        found[part] = compare(*grids)[: len(found[part])]
+    return found
 
 
 def _padded(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Repeat the last of some rows [n, ...] until there are ``_LEAST_ROWS``."""
-    missing = max(_LEAST_ROWS - len(rows), 0)
+    """Repeat the last of some rows [n, ...] until they are a multiple of ``_LANES``."""
+    missing = -len(rows) % _LANES
     return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
 
 
-def _compare_chunk(a: _Array, b: _Array) -> npt.NDArray[np.float64]:
-    """Compare grids [24, 24, n]; returns float64 [n, fields]."""
-    found = _evidence(a, b, np.zeros((a.shape[2], 6)))
-    again = np.flatnonzero(found[:, _WORST] > _FITTED)
-    if len(again):
-        rows = _padded(again)
-        part_a, part_b = np.ascontiguousarray(a[..., rows]), np.ascontiguousarray(b[..., rows])
-        misfit = 2.0 * _fit(_normalised(_halved(part_a), 1)[0], _normalised(_halved(part_b), 1)[0])
-        moved_a, moved_b, inside = _moved(part_a, part_b, misfit)
-        misfit += _fit(_normalised(moved_a, 2)[0], _normalised(moved_b, 2)[0], inside)
-        refined = _evidence(part_a, part_b, np.clip(misfit, -_FAR, _FAR))[: len(again)]
-        # A caption misleads the fit, so the first one may be the better.
-        better = refined[:, _DIFFERING] < found[again, _DIFFERING]
-        framed = np.stack([_framed(part_b), _framed(part_a)])[:, : len(again)]
-        refined[:, _FRAMED] = np.where(refined[:, _ZOOM] > 0, framed[1], framed[0])
-        found[again[better]] = refined[better]
-    return found
+def _compare_still(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Compare layouts [n, 576] as they lie; returns float64 [n, fields]."""
+    return _evidence(_pairs_last(a), _pairs_last(b), np.zeros((len(a), 6)))
+
+
+def _compare_fitted(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Compare layouts [n, 576] after a fit from coarse to fine; returns float64 [n, fields]."""
+    grids = [_pairs_last(side) for side in (a, b)]
+    misfit = 2.0 * _fitted(*(_normalised(_halved(grid), 1)[0] for grid in grids))
+    sides = [side.astype(np.float32) for side in (a, b)]
+    moved_a, moved_b, inside = _moved(sides, misfit)
+    misfit += _fitted(_normalised(moved_a, 2)[0], _normalised(moved_b, 2)[0], inside)
+    misfit = np.clip(misfit, -_FAR, _FAR)
+    moved_a, moved_b, inside = _moved(sides, misfit)
+    return _evidence(moved_a, moved_b, misfit, inside)
 
 
 _WORST: Final = LayoutComparison._fields.index("worst")
@@ -219,31 +233,47 @@ _ZOOM: Final = LayoutComparison._fields.index("zoom")
 _FRAMED: Final = LayoutComparison._fields.index("framed")
 
 
-def _evidence(a: _Array, b: _Array, misfit: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Measure the fields of ``LayoutComparison`` with a misfit [n, 6] taken off."""
-    moved_a, moved_b, inside = _moved(a, b, misfit)
-    normal_a, variance_a = _normalised(moved_a, 2)
-    normal_b, variance_b = _normalised(moved_b, 2)
-    rest = _fit(normal_a, normal_b, inside)
-    shift = _shift(normal_a, normal_b, rest)
-    normal_a += shift
-    normal_b -= shift
-    change = normal_b - normal_a
-    residual = _box(change * change, 1)
-    shift = _shift(moved_a, moved_b, rest)
-    levels = _luma_residual(moved_a + shift, moved_b - shift, residual)
-    residual *= inside
-    off = residual > _RESIDUAL
-    texture = np.minimum(variance_a, variance_b) > _TEXTURED**2
+def _evidence(
+    a: _Array, b: _Array, misfit: npt.NDArray[np.float64], inside: _Array | None = None
+) -> npt.NDArray[np.float64]:
+    """Measure the fields of ``LayoutComparison`` of grids [24, 24, n], which it overwrites.
+
+    Args:
+        a: float32 [24, 24, n].
+        b: float32 [24, 24, n].
+        misfit: float64 [n, 6], by which they were moved towards each other.
+        inside: 1 where both show something, else 0; None if they do everywhere.
+    """
+    normal_a, variance_a = _normalised(a, 2)
+    normal_b, variance_b = _normalised(b, 2)
+    texture = np.minimum(variance_a, variance_b, out=variance_a) > _TEXTURED**2
+    both = normal_a + normal_b  # of which a move of each by half the rest takes nothing
+    change = np.subtract(normal_b, normal_a, out=normal_b)
+    slopes = _slopes(both)
+    rest = _fit(slopes, change, inside)
+    steps = _displacement(0.25 * rest, GRID_SIDE)
+    shift = _gained(slopes, steps)
+    change -= shift
+    change -= shift
+    square = change * change
+    residual = _box(square, 1)
+    if inside is not None:
+        both *= inside
+        change *= inside
+        square *= inside
+    correlation = _correlation(both, change, square)
     # Beside a ground that both share, a frame or bars, whatever is framed has the same edge.
-    texture &= (_box(_flat(moved_a) * _flat(moved_b), 2) == 0) & (inside > 0)
-    normal_a *= inside
-    normal_b *= inside
-    correlation = _sum(normal_a * normal_b) / np.sqrt(
-        _sum(normal_a * normal_a) * _sum(normal_b * normal_b) + np.float32(1e-6)
-    )
-    differing = _sum(off & (levels > _LEVELS))
-    telling = differing + _sum(texture & ~off)
+    texture &= ~_near_ground(a, b)
+    shift = _gained(_slopes(a + b), steps)
+    a += shift
+    b -= shift
+    levels = _luma_residual(a, b, residual)
+    if inside is not None:
+        residual *= inside
+        texture &= inside > 0
+    off = residual > _RESIDUAL
+    differing = _count(off & (levels > _LEVELS))
+    telling = differing + _count(texture & ~off)
     total = misfit + rest
     corners = np.abs(total @ _CORNERS.T).reshape(-1, 4, 2)
     return np.stack(
@@ -251,7 +281,7 @@ def _evidence(a: _Array, b: _Array, misfit: npt.NDArray[np.float64]) -> npt.NDAr
             correlation,
             telling / _CELLS,
             differing / np.maximum(telling, 1),
-            np.sqrt(residual.max(axis=(0, 1))),
+            np.sqrt(residual.reshape(_CELLS, -1).max(axis=0)),
             np.zeros(len(misfit)),  # the ground is not of the cells
             np.hypot(corners[..., 0], corners[..., 1]).max(axis=1),
             -(total[:, 1] + total[:, 5]) / GRID_SIDE,
@@ -259,6 +289,20 @@ def _evidence(a: _Array, b: _Array, misfit: npt.NDArray[np.float64]) -> npt.NDAr
         ],
         axis=1,
     )
+
+
+def _correlation(both: _Array, change: _Array, square: _Array) -> npt.NDArray[np.float64]:
+    """Return the correlation of grids a and b [24, 24, n] of a + b, b - a and its square."""
+    sums, mixed, changes = _product(both, both), _product(both, change), _sum(square)
+    sums, mixed, changes = (part.astype(np.float64) for part in (sums, mixed, changes))
+    of_a, of_b = sums + changes - 2.0 * mixed, sums + changes + 2.0 * mixed
+    return np.asarray((sums - changes) / np.sqrt(of_a * of_b + 16e-6), np.float64)
+
+
+def _near_ground(a: _Array, b: _Array) -> npt.NDArray[np.bool_]:
+    """Return which cells are within two of one that is flat in both grids."""
+    flat = _flat(a) & _flat(b)
+    return cv2.dilate(flat.view(np.uint8), _NEAR).view(np.bool_)
 
 
 # (u, v) of a misfit at the four corners: float64 [8, 6].
@@ -276,40 +320,64 @@ def _sum(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(values.reshape(-1, values.shape[2]).sum(axis=0))
 
 
+def _count(cells: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint16]:
+    """Return how many cells of [h, w, n] are true, [n]."""
+    found = cells.view(np.uint8).reshape(-1, cells.shape[2]).sum(axis=0, dtype=np.uint16)
+    return np.asarray(found, np.uint16)
+
+
+def _product(a: _Array, b: _Array) -> _Array:
+    """Return the sums over the cells of the products of [h, w, n], [n]."""
+    cells = (-1, a.shape[2])
+    return np.asarray(np.einsum("cn,cn->n", a.reshape(cells), b.reshape(cells)))
+
+
 def _luma_residual(a: _Array, b: _Array, residual: _Array, inside: _Array | None = None) -> _Array:
-    """Return what a tone curve, fitted where the grids agree, leaves of luma, in grey levels."""
-    weights = 1.0 / (1.0 + (residual * np.float32(10.0)) ** 2)
+    """Return what a tone curve, fitted where the grids agree, leaves of luma, in grey levels.
+
+    It overwrites the grids [24, 24, n].
+    """
+    weights = residual * np.float32(10.0)
+    weights *= weights
+    weights += np.float32(1.0)
+    np.divide(np.float32(1.0), weights, out=weights)
     if inside is not None:
         weights *= inside
         weights += np.float32(1e-6)  # where there is none inside
     total = _sum(weights)
-    scores, deviations = [], []
-    for grid in (a, b):
-        apart = grid - _sum(weights * grid) / total
-        deviation = np.sqrt(_sum(weights * apart * apart) / total + np.float32(9.0))
-        scores.append(apart / deviation)
+    scores, deviations = (a, b), []
+    for grid in scores:
+        grid -= _product(weights, grid) / total
+        deviation = np.sqrt(_product(weights * grid, grid) / total + np.float32(9.0))
+        grid *= np.float32(1.0) / deviation
         deviations.append(deviation)
-    left = scores[1] - scores[0]
+    left = b - a
     # A gamma bends the line of equal scores: it moves the middle tones against both ends.
-    bend = (0.5 * (scores[0] + scores[1])) ** 2 - np.float32(1.0)
-    weighted = weights * bend
-    curve = _sum(weighted * left) / (_sum(weighted * bend) + np.float32(0.05) * total)
-    left -= np.clip(curve, -_CURVE, _CURVE).astype(np.float32) * bend
-    unit = np.minimum(np.sqrt(deviations[0] * deviations[1]), np.float32(40.0))
-    return np.asarray(np.abs(left) * unit, np.float32)
+    bend = np.add(a, b, out=a)
+    bend *= np.float32(0.5)
+    bend *= bend
+    bend -= np.float32(1.0)
+    weights *= bend
+    curve = _product(weights, left) / (_product(weights, bend) + np.float32(0.05) * total)
+    bend *= np.clip(curve, -_CURVE, _CURVE).astype(np.float32)
+    left -= bend
+    left *= np.minimum(np.sqrt(deviations[0] * deviations[1]), np.float32(40.0))
+    return np.abs(left, out=left)
 
 
-def _framed(grid: _Array) -> npt.NDArray[np.bool_]:
-    """Return which grids [24, 24, n] change much less along their border than two cells inside.
+def _framed(grids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Return which grids [n, 24, 24] change much less along their border than two cells inside.
 
     A frame of 3 % of the shorter side fills 0.7 of the outermost cells. Of 420 photographs 0.01
     were framed by this rule, of 125 bordered ones 0.97.
     """
     changes = []
     for depth in (0, 2):
-        part = grid[depth : GRID_SIDE - depth, depth : GRID_SIDE - depth]
-        sides = np.stack([part[0], part[-1], part[:, 0], part[:, -1]])
-        changes.append(sides.var(axis=1).mean(axis=0))
+        last = GRID_SIDE - 1 - depth
+        along = slice(depth, last + 1)
+        sides = (grids[:, place, along] for place in (depth, last))
+        ends = (grids[:, along, place] for place in (depth, last))
+        changes.append(np.stack([*sides, *ends]).var(axis=2).mean(axis=0))
     outer, inner = changes
     return np.asarray(outer + _FRAME_NOISE < _FRAME_SHARE * (inner + _FRAME_NOISE))
 
@@ -395,8 +463,7 @@ def _compare_placed_chunk(
 ) -> npt.NDArray[np.float64]:
     """Compare layouts [n, 576] where ``onto`` maps the first to the second: float64 [n, 4]."""
     count = len(moved)
-    onto = _padded(onto)
-    a, b = _stacked(moved), _stacked(fixed)
+    moved, fixed, onto = _padded(moved), _padded(fixed), _padded(onto)
     # Reading between cells blurs the moved picture, averaging over more of them less and less: this
     # much, in squared cells, is then missing in the fixed one. A cell has 1/12 itself.
     blur = (0.25 * _determinants(onto) + _SUBSAMPLE**2 - 1 / 12).clip(0.0, 0.25).astype(np.float32)
@@ -404,13 +471,12 @@ def _compare_placed_chunk(
     from_cells[:, :, 2] = (
         GRID_SIDE * from_cells[:, :, 2] + 0.5 * from_cells[:, :, :2].sum(axis=2) - 0.5
     )
-    found, rest = _placed_evidence(a, b, from_cells, blur)
+    found, rest = _placed_evidence(moved, fixed, from_cells, blur)
     again = np.flatnonzero(found[:count, _PLACED_DIFFERING] > _SETTLED)
     if len(again):
         rows = _padded(again)
-        part_a, part_b = np.ascontiguousarray(a[..., rows]), np.ascontiguousarray(b[..., rows])
         refined, _ = _placed_evidence(
-            part_a, part_b, _refined(from_cells[rows], rest[rows]), blur[rows]
+            moved[rows], fixed[rows], _refined(from_cells[rows], rest[rows]), blur[rows]
         )
         refined = refined[: len(again)]
         better = refined[:, _PLACED_DIFFERING] < found[again, _PLACED_DIFFERING]
@@ -422,74 +488,77 @@ def _refined(
     from_cells: npt.NDArray[np.float64], misfit: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     """Return maps of cells [n, 2, 3] that first move a cell by a misfit [n, 6]."""
-    half = GRID_SIDE / 2
-    step = np.zeros((len(misfit), 3, 3))
-    step[:, 2, 2] = 1.0
-    for row, p in enumerate((misfit[:, :3], misfit[:, 3:])):
-        step[:, row, :2] = p[:, 1:] / half
-        step[:, row, row] += 1.0
-        step[:, row, 2] = p[:, 0] + (p[:, 1] + p[:, 2]) * (0.5 / half - 1.0)
-    return np.asarray(from_cells @ step, np.float64)
+    step = _of_cells(misfit)
+    out = from_cells[:, :, :2] @ step
+    out[:, :, 2] += from_cells[:, :, 2]
+    return np.asarray(out, np.float64)
 
 
 def _placed_evidence(
-    a: _Array, b: _Array, from_cells: npt.NDArray[np.float64], blur: _Array
+    moved: npt.NDArray[np.uint8],
+    fixed: npt.NDArray[np.uint8],
+    from_cells: npt.NDArray[np.float64],
+    blur: _Array,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Measure grids [24, 24, n] where cells of b are mapped to those of a.
+    """Measure layouts [n, 576] where cells of the fixed one are mapped to those of the moved.
 
     Returns:
         float64 [n, 4], the first fields of ``PlacedComparison``, and the misfit [n, 6] that is
         left.
     """
-    laid, inside = _laid(a, from_cells)
-    b = _blurred(b, inside, blur)
+    a, inside = _laid(moved, from_cells)
+    b = _blurred(_pairs_last(fixed), inside, blur)
     share = np.maximum(_box(inside, 2), np.float32(1e-3))
-    normal_a, variance_a = _normalised_inside(laid, inside, share)
+    normal_a, variance_a = _normalised_inside(a, inside, share)
     normal_b, variance_b = _normalised_inside(b, inside, share)
-    rest = _fit(normal_a, normal_b, inside).clip(-_REFINED, _REFINED)
-    shift = _shift(normal_a, normal_b, rest) * inside
-    normal_a += shift
-    normal_b -= shift
-    change = normal_b - normal_a
-    residual = _box(change * change, 1)
+    texture = np.minimum(variance_a, variance_b, out=variance_a) > _TEXTURED**2
+    both = normal_a + normal_b
+    change = np.subtract(normal_b, normal_a, out=normal_b)
+    slopes = _slopes(both)
+    rest = _fit(slopes, change, inside).clip(-_REFINED, _REFINED)
+    steps = _displacement(0.25 * rest, GRID_SIDE)
+    shift = _gained(slopes, steps)
+    shift *= inside
+    change -= shift
+    change -= shift
+    square = change * change
+    correlation = _correlation(both, change, square)
+    residual = _box(square, 1)
     residual *= inside / np.maximum(_box(inside, 1), np.float32(1e-3))
-    shift = _shift(laid, b, rest)
+    shift = _gained(_slopes(a + b), steps)
+    a += shift
+    b -= shift
     off = residual > _RESIDUAL
-    off &= _luma_residual(laid + shift, b - shift, residual, inside) > _LEVELS
-    texture = (np.minimum(variance_a, variance_b) > _TEXTURED**2) & (inside > 0)
-    correlation = _sum(normal_a * normal_b) / np.sqrt(
-        _sum(normal_a * normal_a) * _sum(normal_b * normal_b) + np.float32(1e-6)
-    )
-    differing = _sum(off)
-    telling = differing + _sum(texture & (residual <= _RESIDUAL))
-    inner = _sum(off & (_eroded(inside, _INNER) > 0)) / np.maximum(_sum(inside), 1)
+    texture &= (inside > 0) & ~off
+    off &= _luma_residual(a, b, residual, inside) > _LEVELS
+    differing = _count(off)
+    telling = differing + _count(texture)
+    inner = _count(off & (_eroded(inside, _INNER) > 0)) / np.maximum(_sum(inside), 1)
     found = np.stack([correlation, telling, differing / np.maximum(telling, 1), inner], axis=1)
     return found.astype(np.float64), rest
 
 
-def _laid(a: _Array, from_cells: npt.NDArray[np.float64]) -> tuple[_Array, _Array]:
-    """Return a's means over mapped cells, and 1 for the cells that it covers, else 0."""
-    maps = from_cells.astype(np.float32)[..., None, None]
-    places = np.arange(GRID_SIDE, dtype=np.float32)
-    axes, half = [], np.float32(GRID_SIDE / 2)
-    inside = np.ones((len(maps), GRID_SIDE, GRID_SIDE), np.bool_)
-    for row in range(2):
-        along = maps[:, row, 0] * places + maps[:, row, 1] * places[:, None] + maps[:, row, 2]
-        reach = np.float32(0.5) * (np.abs(maps[:, row, 0]) + np.abs(maps[:, row, 1]))
-        covered = np.abs(along - (half - np.float32(0.5))) + reach < half + np.float32(_EDGE_SLACK)
-        inside &= covered
-        axes.append(along)
-    column = _pairs_first(a).reshape(-1, GRID_SIDE)
-    laid = np.zeros_like(column)
+def _laid(
+    moved: npt.NDArray[np.uint8], from_cells: npt.NDArray[np.float64]
+) -> tuple[_Array, _Array]:
+    """Return means of layouts [n, 576] over mapped cells, and 1 for those covered, else 0."""
+    rows = moved.astype(np.float32)
+    axes = _places(from_cells)
+    half = GRID_SIDE / 2
+    maps = from_cells.astype(np.float32)[..., None]
+    reach = half + _EDGE_SLACK - 0.5 * np.abs(maps[:, :, :2]).sum(axis=2)
+    inside = np.ones(rows.shape, np.bool_)
+    for row, along in enumerate(axes):
+        inside &= np.abs(along - np.float32(half - 0.5)) < reach[:, row].astype(np.float32)
+    laid = np.zeros_like(rows)
     for dx in (-_SUBSAMPLE, _SUBSAMPLE):
         for dy in (-_SUBSAMPLE, _SUBSAMPLE):
-            x, y = (
-                along + np.float32(dx) * maps[:, row, 0] + np.float32(dy) * maps[:, row, 1]
-                for row, along in enumerate(axes)
+            steps = np.float32(dx) * maps[:, :, 0] + np.float32(dy) * maps[:, :, 1]
+            laid += _read(
+                rows, _rounded(axes[0] + steps[:, 0]), _rounded(axes[1] + steps[:, 1])
             )
-            laid += _read(column, x, y)
     laid *= np.float32(0.25)
-    return _pairs_last(laid.reshape(inside.shape)), _pairs_last(inside.astype(np.float32))
+    return _pairs_last(laid), _pairs_last(inside)
 
 
 def _blurred(grid: _Array, inside: _Array, blur: _Array) -> _Array:
@@ -498,7 +567,9 @@ def _blurred(grid: _Array, inside: _Array, blur: _Array) -> _Array:
     for axis in range(2):
         here, there = (slice(None),) * axis, (slice(None),) * axis
         here, there = (*here, slice(None, -1)), (*there, slice(1, None))
-        change = (grid[there] - grid[here]) * (inside[there] * inside[here])
+        change = grid[there] - grid[here]
+        change *= inside[there]
+        change *= inside[here]
         change *= np.float32(0.5) * blur
         out[here] += change
         out[there] -= change
@@ -507,8 +578,12 @@ def _blurred(grid: _Array, inside: _Array, blur: _Array) -> _Array:
 
 def _normalised_inside(grid: _Array, inside: _Array, share: _Array) -> tuple[_Array, _Array]:
     """Do as ``_normalised`` with the cells inside alone; ``share`` is how many of the near are."""
-    apart = (grid - _box(grid * inside, 2) / share) * inside
-    variance = _box(apart * apart, 2) / share
+    mean = _box(grid * inside, 2)
+    mean /= share
+    apart = np.subtract(grid, mean, out=mean)
+    apart *= inside
+    variance = _box(apart * apart, 2)
+    variance /= share
     return apart / np.sqrt(variance + np.float32(_NOISE**2)), variance
 
 
@@ -617,7 +692,7 @@ def frames(layouts: npt.NDArray[np.uint8], onto: npt.NDArray[np.float64]) -> npt
         grid = layouts[row, :_CELLS].reshape(GRID_SIDE, GRID_SIDE)
         rest = grid[covered < _UNCOVERED]
         if len(rest) < _LEAST_UNCOVERED:  # the frame is thinner than a cell
-            out[row] = _framed(np.asarray(grid[..., None], np.float32))[0]
+            out[row] = _framed(grid[None])[0]
             continue
         counts = np.convolve(np.bincount(rest, minlength=256), _FRAME_WINDOW, "same")
         ground, even = int(counts.argmax()), float(counts.max()) / len(rest)
@@ -636,113 +711,149 @@ def frames(layouts: npt.NDArray[np.uint8], onto: npt.NDArray[np.float64]) -> npt
 
 
 def _axis(side: int) -> _Array:
-    """Return the places of the cells from -1 to 1, [s, 1]."""
-    return np.asarray((np.arange(side) + 0.5) / side * 2 - 1, np.float32)[:, None]
+    """Return the places of the cells from -1 to 1, [s]."""
+    return np.asarray((np.arange(side) + 0.5) / side * 2 - 1, np.float32)
 
 
-def _fit(a: _Array, b: _Array, inside: _Array | None = None) -> npt.NDArray[np.float64]:
-    """Fit the misfit of normalised grids [s, s, n] to first order, drawn a little to none."""
-    side = len(a)
-    mean = np.float32(0.5) * (a + b)
-    along_x, along_y = _gradient(mean.swapaxes(0, 1)).swapaxes(0, 1), _gradient(mean)
-    if inside is not None:
-        along_x *= inside
-        along_y *= inside
-    change = b - a
-    normal = np.empty((a.shape[2], 6, 6))
-    normal[:, :3, :3] = _moments(along_x * along_x)
-    normal[:, 3:, 3:] = _moments(along_y * along_y)
-    mixed = _moments(along_x * along_y)
-    normal[:, :3, 3:] = mixed
-    normal[:, 3:, :3] = mixed
-    normal += _STIFFNESS * side * side * np.eye(6)
-    right = np.concatenate(
-        [_moments(along_x * change)[:, 0], _moments(along_y * change)[:, 0]], axis=1
-    )
-    return np.asarray(np.linalg.solve(normal, right[..., None])[..., 0], np.float64)
+# Of the cells row by row, as in a layout: numbers, and places from -1 to 1.
+_COLUMN: Final = np.tile(np.arange(GRID_SIDE, dtype=np.float32), GRID_SIDE)
+_ROW: Final = np.repeat(np.arange(GRID_SIDE, dtype=np.float32), GRID_SIDE)
+_ACROSS: Final = np.tile(_axis(GRID_SIDE), GRID_SIDE)
+_DOWN: Final = np.repeat(_axis(GRID_SIDE), GRID_SIDE)
+_POWERS: Final = {  # [s, 3]: 1, x and x squared
+    side: _axis(side)[:, None] ** np.arange(3, dtype=np.float32)
+    for side in (GRID_SIDE, GRID_SIDE // 2)
+}
+
+
+def _fitted(a: _Array, b: _Array, inside: _Array | None = None) -> npt.NDArray[np.float64]:
+    """Fit the misfit of normalised grids [s, s, n]; see ``_fit``."""
+    return _fit(_slopes(a + b), b - a, inside)
+
+
+def _fit(
+    slopes: tuple[_Array, _Array], change: _Array, inside: _Array | None
+) -> npt.NDArray[np.float64]:
+    """Fit the misfit of grids [s, s, n] to first order, drawn a little to none.
+
+    Args:
+        slopes: of the sum of two normalised grids.
+        change: the second less the first.
+        inside: 1 for the cells that count, else 0; None if all do.
+    """
+    side = len(change)
+    x, y = slopes if inside is None else (slope * inside for slope in slopes)
+    normal = np.empty((6, 6, change.shape[2]))
+    normal[:3, :3] = _moments(x * x)
+    normal[3:, 3:] = _moments(y * y)
+    normal[:3, 3:] = normal[3:, :3] = _moments(x * y)
+    normal *= 0.25  # the slopes are those of twice the mean
+    normal += (_STIFFNESS * side * side * np.eye(6))[..., None]
+    right = 0.5 * np.concatenate([_moments(x * change)[0], _moments(y * change)[0]])
+    found = np.linalg.solve(normal.transpose(2, 0, 1), right.T[..., None])
+    return np.asarray(found[..., 0], np.float64)
+
+
+# Of the sums of values times x**j y**k: those of products of (1, x, y), as [j, k].
+_PRODUCTS: Final = ([[0, 1, 0], [1, 2, 1], [0, 1, 0]], [[0, 0, 1], [0, 0, 1], [1, 1, 2]])
 
 
 def _moments(values: _Array) -> npt.NDArray[np.float64]:
-    """Return the sums of values [s, s, n] times products of (1, x, y): float64 [n, 3, 3]."""
-    axis = _axis(len(values))
-    plain = values.sum(axis=0)
-    by_y = (values * axis[..., None]).sum(axis=0)
-    by_yy = (values * (axis * axis)[..., None]).sum(axis=0)
-    one, x, y = plain.sum(axis=0), (plain * axis).sum(axis=0), by_y.sum(axis=0)
-    xx, xy = (plain * axis * axis).sum(axis=0), (by_y * axis).sum(axis=0)
-    yy = by_yy.sum(axis=0)
-    return np.stack([one, x, y, x, xx, xy, y, xy, yy], axis=1).reshape(-1, 3, 3).astype(np.float64)
+    """Return the sums of values [s, s, n] times products of (1, x, y): float64 [3, 3, n]."""
+    powers = _POWERS[len(values)]
+    rows = np.einsum("yk,yxn->kxn", powers, values)
+    sums = np.einsum("xj,kxn->jkn", powers, rows)
+    return sums[_PRODUCTS].astype(np.float64)
 
 
 def _displacement(misfit: npt.NDArray[np.float64], side: int) -> tuple[_Array, _Array]:
     """Return u and v of a misfit at the cells, each float32 [s, s, n]."""
     p = misfit.T.astype(np.float32)
-    x, y = _axis(side)[None], _axis(side)[:, None]
+    x, y = _axis(side)[:, None], _axis(side)[:, None, None]
     return p[0] + p[1] * x + p[2] * y, p[3] + p[4] * x + p[5] * y
 
 
-def _shift(a: _Array, b: _Array, misfit: npt.NDArray[np.float64]) -> _Array:
-    """Return what a gains, and b loses, if each is moved by half a small misfit."""
-    u, v = _displacement(misfit, len(a))
-    mean = a + b
-    x = _gradient(mean.swapaxes(0, 1)).swapaxes(0, 1)
-    return np.asarray(np.float32(0.25) * (x * u + _gradient(mean) * v), np.float32)
+def _gained(slopes: tuple[_Array, _Array], steps: tuple[_Array, _Array]) -> _Array:
+    """Return what a grid with these slopes, which are overwritten, gains by a small move."""
+    x, y = (np.multiply(slope, step, out=slope) for slope, step in zip(slopes, steps, strict=True))
+    x += y
+    return x
 
 
-def _moved(a: _Array, b: _Array, misfit: npt.NDArray[np.float64]) -> tuple[_Array, _Array, _Array]:
-    """Move each grid by half the misfit towards the other.
+def _moved(
+    sides: Sequence[_Array], misfit: npt.NDArray[np.float64]
+) -> tuple[_Array, _Array, _Array]:
+    """Move each of two grids, float32 [n, 576], by half the misfit towards the other.
 
     Returns:
         The two grids, and 1 where both show something, else 0, each float32 [24, 24, n].
     """
-    if not misfit.any():
-        return a, b, np.ones_like(a)
-    u, v = (_pairs_first(part) for part in _displacement(0.5 * misfit, len(a)))
-    moved_a, inside_a = _sampled(a, u, v)
-    moved_b, inside_b = _sampled(b, -u, -v)
-    return moved_a, moved_b, _pairs_last((inside_a & inside_b).astype(np.float32))
+    p = (0.5 * misfit).astype(np.float32).T[..., None]
+    inside = np.ones(sides[0].shape, np.bool_)
+    steps = []
+    for (still, along, down), places in ((p[:3], _COLUMN), (p[3:], _ROW)):
+        step = along * _ACROSS
+        step += down * _DOWN
+        step += still
+        # Half a cell and a rounding beyond the outermost centres is still the area of a grid.
+        inside &= np.abs(step) < np.minimum(places, places[::-1]) + np.float32(0.6)
+        steps.append(_rounded(step))
+    u, v = steps
+    return (
+        _pairs_last(_read(sides[0], _COLUMN + u, _ROW + v)),
+        _pairs_last(_read(sides[1], _COLUMN - u, _ROW - v)),
+        _pairs_last(inside),
+    )
 
 
-def _sampled(grid: _Array, u: _Array, v: _Array) -> tuple[_Array, npt.NDArray[np.bool_]]:
-    """Return a grid's values at the cells displaced by u and v, bilinear, and which are in it.
-
-    Args:
-        grid: float32 [s, s, n].
-        u: float32 [n, s, s], cells to the right.
-        v: the same downwards.
-
-    Returns:
-        float32 [s, s, n], and bool [n, s, s].
-    """
-    side, n = len(grid), grid.shape[2]
-    places, last = np.arange(side, dtype=np.float32), np.float32(side - 1)
-    x, y = places + u, places[:, None] + v
-    # Half a cell and a rounding beyond the outermost centres is still its area.
-    inside = (np.abs(x - last / 2) < last / 2 + 0.6) & (np.abs(y - last / 2) < last / 2 + 0.6)
-    sampled = _read(_pairs_first(grid).reshape(-1, side), x, y)
-    return _pairs_last(sampled.reshape(n, side, side)), inside
+def _of_cells(misfit: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the maps of cells, [n, 2, 3] over (column, row, 1), that a misfit [n, 6] makes."""
+    half = GRID_SIDE / 2
+    maps = np.empty((len(misfit), 2, 3))
+    for row, p in enumerate((misfit[:, :3], misfit[:, 3:])):
+        maps[:, row, :2] = p[:, 1:] / half
+        maps[:, row, 2] = p[:, 0] + (p[:, 1] + p[:, 2]) * (0.5 / half - 1.0)
+        maps[:, row, row] += 1.0
+    return maps
 
 
-def _read(column: _Array, x: _Array, y: _Array) -> _Array:
-    """Return the values at places x and y, [n, s, s], of grids one below the other, [n * s, s]."""
-    n, side = len(x), column.shape[1]
-    # A clipped place never reaches into the next grid. OpenCV rounds places to 1/32: done here, the
-    # rounding is the same wherever a grid stands.
-    column_x, row_y = (np.rint(np.clip(place, 0, side - 1) * 32) / 32 for place in (x, y))
-    row_y += np.arange(0, n * side, side, dtype=np.float32)[:, None, None]
+def _places(maps: npt.NDArray[np.float64]) -> tuple[_Array, _Array]:
+    """Return the columns and rows to which maps [n, 2, 3] take the cells, float32 [n, 576]."""
+    x, y = maps.astype(np.float32).transpose(1, 2, 0)[..., None]
+    along = x[0] * _COLUMN
+    along += x[1] * _ROW
+    along += x[2]
+    down = y[0] * _COLUMN
+    down += y[1] * _ROW
+    down += y[2]
+    return along, down
+
+
+def _rounded(places: _Array) -> _Array:
+    """Round places in place to 1/32: this fraction is kept wherever a grid stands below others."""
+    places *= np.float32(32)
+    np.rint(places, out=places)
+    places *= np.float32(1 / 32)
+    return places
+
+
+def _read(rows: _Array, x: _Array, y: _Array) -> _Array:
+    """Return the values of grids [n, 576] at rounded places, [n, 576], which it overwrites."""
+    for places in (x, y):  # a clipped one never reaches into the next grid
+        np.clip(places, 0, GRID_SIDE - 1, out=places)
+    y += np.arange(0, len(rows) * GRID_SIDE, GRID_SIDE, dtype=np.float32)[:, None]
+    shape = (-1, GRID_SIDE)
     sampled = cv2.remap(
-        column, column_x.reshape(-1, side), row_y.reshape(-1, side), cv2.INTER_LINEAR,
+        rows.reshape(shape), x.reshape(shape), y.reshape(shape), cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    return np.asarray(sampled, np.float32)
+    return np.asarray(sampled, np.float32).reshape(rows.shape)
 
 
-def _pairs_first(grid: _Array) -> _Array:
-    return np.ascontiguousarray(grid.transpose(2, 0, 1))
-
-
-def _pairs_last(grid: _Array) -> _Array:
-    return np.ascontiguousarray(grid.transpose(1, 2, 0))
+def _pairs_last(cells: npt.NDArray[Any]) -> _Array:
+    """Return grids [n, 576] as float32 [24, 24, n]: all sums then run along memory."""
+    turned = cv2.transpose(cells.view(np.uint8) if cells.dtype == np.bool_ else cells)
+    return turned.astype(np.float32, copy=False).reshape(GRID_SIDE, GRID_SIDE, -1)
 
 
 # ----------------------------------------------------------------------------- filters on [s, s, n]
@@ -758,30 +869,44 @@ def _normalised(grid: _Array, radius: int) -> tuple[_Array, _Array]:
     """Take off the local mean and divide by the local deviation; also returns the variance."""
     apart = grid - _box(grid, radius)
     variance = _box(apart * apart, radius)
-    return apart / np.sqrt(variance + np.float32(_NOISE**2)), variance
+    deviation = variance + np.float32(_NOISE**2)
+    apart /= np.sqrt(deviation, out=deviation)
+    return apart, variance
 
 
 def _box(grid: _Array, radius: int) -> _Array:
     """Return the means of the cells within a radius, of those that there are."""
-    rows = grid.copy()
-    for step in range(1, radius + 1):
-        rows[step:] += grid[:-step]
-        rows[:-step] += grid[step:]
-    out = rows.copy()
-    for step in range(1, radius + 1):
-        out[:, step:] += rows[:, :-step]
-        out[:, :-step] += rows[:, step:]
-    places = np.arange(len(grid))
+    sums = _box_sums(grid, radius)
+    sums *= 1.0 / _box_cells(len(grid), radius)
+    return sums
+
+
+def _box_sums(grid: _Array, radius: int) -> _Array:
+    ones = np.ones(2 * radius + 1, np.float32)
+    found = cv2.sepFilter2D(grid, -1, ones, ones, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(found, np.float32)
+
+
+def _box_cells(side: int, radius: int) -> _Array:
+    """Return how many cells of a grid lie within a radius of each, float32 [side, side, 1]."""
+    places = np.arange(side, dtype=np.float32)
     counts = np.minimum(places, radius) + np.minimum(places[::-1], radius) + 1
-    out *= (1.0 / (counts[:, None] * counts)).astype(np.float32)[..., None]
-    return out
+    return (counts[:, None] * counts)[..., None]
 
 
-def _flat(grid: _Array) -> _Array:
-    """Return 1 for the cells that are like their eight neighbours, else 0."""
-    mean = _box(grid, 1)
-    variance = _box(grid * grid, 1) - mean * mean
-    return np.asarray(variance < _FLAT**2, np.float32)
+def _flat(grid: _Array) -> npt.NDArray[np.bool_]:
+    """Return the cells that are like their eight neighbours."""
+    cells = _box_cells(len(grid), 1)
+    sums, squares = _box_sums(grid, 1), _box_sums(grid * grid, 1)
+    sums *= sums
+    squares *= cells
+    squares -= sums
+    return np.asarray(squares < _FLAT**2 * cells * cells)
+
+
+def _slopes(grid: _Array) -> tuple[_Array, _Array]:
+    """Return the changes along x and along y, a cell."""
+    return _gradient(grid.swapaxes(0, 1)).swapaxes(0, 1), _gradient(grid)
 
 
 def _gradient(grid: _Array) -> _Array:
