@@ -12,7 +12,6 @@ from enum import IntEnum
 from typing import NamedTuple
 
 Pair = tuple[int, int]  # (i, j) with i < j
-_Place = tuple[float, int]  # in the order of the walk
 # A kept member is first compared with so many of the best that it may take: if one of them turns
 # out to be the whole of which it is a crop, overlay or bordered form, that one takes the rest.
 _PROBES = 4
@@ -50,7 +49,9 @@ def walk(members: int, edges: Mapping[Pair, Verified]) -> list[int]:
             neighbours[i].append(j)
             neighbours[j].append(i)
     places = _places_after_swaps(range(members), edges, neighbours, compared=edges.keys())
-    kept = _walk_in(sorted(range(members), key=places.__getitem__), neighbours)
+    kept = _walk_in(
+        sorted(range(members), key=lambda member: places.get(member, member)), neighbours
+    )
     return [kept[member] for member in range(members)]
 
 
@@ -69,32 +70,42 @@ def _places_after_swaps(
     edges: Mapping[Pair, Verified],
     neighbours: Sequence[Iterable[int]],
     compared: Collection[Pair] | None = None,
-) -> dict[int, _Place]:
+) -> dict[int, float]:
     """Move each member of which the kept image is a derived form before that image, once.
 
     With the pairs that were ``compared``, only those members that have been compared with every
     other one of their group: one that has not would lose members that nobody has looked at.
+
+    Args:
+        members: their numbers, ascending; each one's place in the order if it is not moved.
+        edges: the compared pairs.
+        neighbours: by member, the other ends of accepted pairs.
+        compared: pairs, or None if it does not matter.
+
+    Returns:
+        The places of those that are moved, no two the same.
     """
-    places = {member: (float(member), member) for member in members}
     derived = [(i, j, edge) for (i, j), edge in edges.items() if edge.accepted and edge.derived]
     if not derived:
-        return places
+        return {}
     kept = _walk_in(members, neighbours)
     group: dict[int, list[int]] = {}
     for member, keeper in kept.items():
         group.setdefault(keeper, []).append(member)
-    moved = {}
+    moved: dict[int, int] = {}
     for i, j, edge in derived:
         # Only i can be the kept one: it comes first in the order.
         if edge.derived == 1 and kept[j] == i:
             if compared is None or all(o == j or _pair(o, j) in compared for o in group[i]):
                 moved[j] = i
-                places[j] = (i - 0.5, j)
+    # Among those that go before one image, by their numbers: less than a quarter in all.
+    step = 0.25 / (members[-1] + 1)
+    places = {j: i - 0.75 + step * j for j, i in moved.items()}
     for i, j, edge in derived:
         # Of those that go before one image, a crop, overlay or bordered form of another is last.
         if i in moved and moved[i] == moved.get(j):
             part = i if edge.derived == 1 else j
-            places[part] = (moved[part] - 0.25, part)
+            places[part] = moved[part] - 0.5 + step * part
     return places
 
 
@@ -122,36 +133,43 @@ class Plan:
                 needless comparisons where it is not, and never leaves one out.
             edges: the pairs compared so far.
         """
-        self._candidates = candidates
         self._asked: set[Pair] = set()
-        self._answered: set[Pair] = set()
-        # By member, the other ends of candidates without an answer and of accepted pairs.
+        # By member, the other ends of candidates without an answer, and of compared pairs.
         self._chances: list[set[int]] = [set() for _ in range(members)]
         self._hopes: list[set[int]] = [set() for _ in range(members)]
         self._accepted: list[set[int]] = [set() for _ in range(members)]
+        self._rejected: list[set[int]] = [set() for _ in range(members)]
+        self._unlikely: dict[int, set[int]] = {}  # of the hopes
+        self._lonely: set[int] = set()  # rejected several times, never accepted: pages of a form
         self._changed = set(range(members))
         self._derived: list[dict[int, Verified]] = [{} for _ in range(members)]  # i < j alone
-        self._rejections = [0] * members
-        for pair, prospect in candidates.items():
-            if pair not in edges:
-                _link(self._chances if prospect is Prospect.CHANCE else self._hopes, pair)
+        for (i, j), prospect in candidates.items():
+            if (i, j) not in edges:
+                sides = self._chances if prospect is Prospect.CHANCE else self._hopes
+                sides[i].add(j)
+                sides[j].add(i)
+                if prospect is Prospect.UNLIKELY:
+                    self._unlikely.setdefault(i, set()).add(j)
+                    self._unlikely.setdefault(j, set()).add(i)
         for pair, edge in edges.items():
             self.answer(pair, edge)
         # What the last walk over a member's piece found.
-        self._place: list[_Place] = [(float(member), member) for member in range(members)]
+        self._place: list[float] = list(range(members))
         self._taken = [-1] * members  # by which kept one
         self._asking = [False] * members  # whether it asks for its chances too
 
     def answer(self, pair: Pair, edge: Verified) -> None:
         """Take the answer to one pair."""
-        self._answered.add(pair)
+        compared = self._accepted if edge.accepted else self._rejected
         for a, b in (pair, pair[::-1]):
             self._chances[a].discard(b)
             self._hopes[a].discard(b)
-            self._rejections[a] += not edge.accepted
-            if edge.accepted:
-                self._accepted[a].add(b)
-            self._changed.add(a)
+            compared[a].add(b)
+            if len(self._rejected[a]) >= _REJECTIONS and not self._accepted[a]:
+                self._lonely.add(a)
+            else:
+                self._lonely.discard(a)
+        self._changed.update(pair)
         if edge.accepted and edge.derived:
             self._derived[pair[0]][pair[1]] = edge
 
@@ -165,8 +183,13 @@ class Plan:
             (i, j, star) in ascending order; ``star`` says that no generator proposed the pair: i is
             kept, and j hangs on a member of i's group alone.
         """
-        changed = set(range(len(self._place))) if last else self._changed
-        self._changed = set()
+        changed, self._changed = self._changed, set()
+        if last:  # what has all its answers is as it was
+            changed.update(
+                m
+                for m, sides in enumerate(zip(self._hopes, self._chances, strict=True))
+                if any(sides)
+            )
         needed: dict[Pair, bool] = {}
         walked: list[int] = []
         for piece in self._pieces(changed, last):
@@ -202,65 +225,57 @@ class Plan:
     def _walk(self, piece: list[int], last: bool, needed: dict[Pair, bool]) -> None:
         """Walk over a piece as far as answers go, and note the pairs that it needs."""
         derived = {(i, j): edge for i in piece for j, edge in self._derived[i].items()}
-        place = _places_after_swaps(piece, derived, self._accepted)
+        moved = _places_after_swaps(piece, derived, self._accepted)
+        place, taken = self._place, self._taken
         for member in piece:
-            self._place[member] = place[member]
-            self._taken[member] = -1
+            place[member] = moved.get(member, member)
+            taken[member] = -1
             self._asking[member] = False
-        taken = self._taken
         unsure: set[int] = set()
-        for member in sorted(piece, key=place.__getitem__):
+        for member in sorted(piece, key=place.__getitem__) if moved else piece:
             if taken[member] >= 0:
                 continue
-            here = place[member]
             # After the last round nothing corrects a guess: whatever has no answer leaves doubt.
             hoped = self._hopes[member] | self._chances[member] if last else self._hopes[member]
-            hopes, copies = (
-                [o for o in side if taken[o] < 0 and place[o] > here]
-                for side in (hoped, self._accepted[member])
-            )
-            if member not in unsure:
-                for other in copies:
-                    if other not in unsure:
-                        taken[other] = member
-            unsure.update(other for other in hopes if last or self._likely(member, other))
-            sure = member not in unsure
-            self._asking[member] = sure and (last or bool(copies) or len(hopes) <= 2 * _PROBES)
-            if sure and not self._asking[member]:
+            doubts = hoped if last else self._likely(member)
+            if member in unsure:
+                if last:
+                    pairs = (_pair(member, other) for other in self._free(member, hoped))
+                    needed |= dict.fromkeys(pairs, False)
+                unsure |= doubts
+                unsure |= self._accepted[member]
+                continue
+            hopes, copies = (self._free(member, side) for side in (hoped, self._accepted[member]))
+            for other in copies:
+                if other not in unsure:
+                    taken[other] = member
+            unsure |= doubts
+            self._asking[member] = last or bool(copies) or len(hopes) <= 2 * _PROBES
+            if not self._asking[member]:
                 hopes = sorted(hopes, key=place.__getitem__)[:_PROBES]
-            if sure or last:
-                needed |= dict.fromkeys((_pair(member, other) for other in hopes), False)
-            if sure:
-                self._close_chains(member, copies, unsure, needed)
-            else:
-                unsure.update(copies)
+            needed |= dict.fromkeys((_pair(member, other) for other in hopes), False)
+            self._close_chains(member, copies, unsure, needed)
+
+    def _free(self, member: int, others: set[int]) -> list[int]:
+        """Return which of some members are after one and not taken yet."""
+        here, place, taken = self._place[member], self._place, self._taken
+        return [other for other in others if taken[other] < 0 and place[other] > here]
 
     def _close_chains(
         self, kept: int, copies: list[int], unsure: set[int], needed: dict[Pair, bool]
     ) -> None:
         """Note the pairs of a kept member and those that hang on one that it took."""
-        here = self._place[kept]
+        sides = (self._hopes, self._chances, self._accepted, self._rejected)
+        known = {kept}.union(*(side[kept] for side in sides))
         for inner in copies:
-            if self._taken[inner] != kept:
-                continue
-            for other in (*self._hopes[inner], *self._accepted[inner]):
-                pair = _pair(kept, other)
-                free = self._taken[other] < 0 and self._place[other] > here
-                if free and pair not in self._answered and pair not in self._candidates:
-                    needed[pair] = True
+            if self._taken[inner] == kept:
+                near = (self._hopes[inner] | self._accepted[inner]) - known
+                for other in self._free(kept, near):
+                    needed[_pair(kept, other)] = True
                     unsure.add(other)
 
-    def _likely(self, a: int, b: int) -> bool:
-        """Return whether a candidate without an answer will probably be accepted."""
-        prospect = self._candidates[_pair(a, b)]
-        return prospect is Prospect.LIKELY and not (self._alone(a) or self._alone(b))
-
-    def _alone(self, member: int) -> bool:
-        """Return whether a member was rejected several times, never accepted: a page of a form."""
-        return self._rejections[member] >= _REJECTIONS and not self._accepted[member]
-
-
-def _link(sides: list[set[int]], pair: Pair) -> None:
-    i, j = pair
-    sides[i].add(j)
-    sides[j].add(i)
+    def _likely(self, member: int) -> set[int]:
+        """Return the other ends of its candidates that will probably be accepted."""
+        if member in self._lonely:
+            return set()
+        return self._hopes[member] - self._unlikely.get(member, set()) - self._lonely

@@ -554,9 +554,7 @@ def _laid(
     for dx in (-_SUBSAMPLE, _SUBSAMPLE):
         for dy in (-_SUBSAMPLE, _SUBSAMPLE):
             steps = np.float32(dx) * maps[:, :, 0] + np.float32(dy) * maps[:, :, 1]
-            laid += _read(
-                rows, _rounded(axes[0] + steps[:, 0]), _rounded(axes[1] + steps[:, 1])
-            )
+            laid += _read(rows, _rounded(axes[0] + steps[:, 0]), _rounded(axes[1] + steps[:, 1]))
     laid *= np.float32(0.25)
     return _pairs_last(laid), _pairs_last(inside)
 
