@@ -217,9 +217,9 @@ class Plan:
             piece = [member]
             for inner in piece:
                 for side in sides:
-                    fresh = side[inner] - seen
-                    seen |= fresh
-                    piece += fresh
+                    if fresh := side[inner] - seen:
+                        seen |= fresh
+                        piece += fresh
             yield sorted(piece)
 
     def _walk(self, piece: list[int], last: bool, needed: dict[Pair, bool]) -> None:
