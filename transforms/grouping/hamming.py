@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 KEY_BYTES = 32
 ORIENTATIONS = 8
 
-# A tile's scratch memory, 11 bytes a pair of keys, stays within a core's cache.
-_TILE_ROWS = 8
+# Of a tile: its scratch memory, 11 bytes a pair of keys, stays within a core's cache.
+_TILE_PAIRS = 1 << 16
 _TILE_COLUMNS = 8192
 _MEASURED = 1 << 16  # pairs at once: 40 MB of scratch memory
 _WORD_BITS = 64
@@ -42,7 +42,10 @@ def distances(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.u
     differing = np.bitwise_count(
         np.ascontiguousarray(left).view(np.uint64) ^ np.ascontiguousarray(right).view(np.uint64)
     )
-    return np.asarray(differing.sum(axis=-1, dtype=np.uint16), np.uint16)
+    bits = differing[..., 0].astype(np.uint16)
+    for word in range(1, _WORDS):  # six times as quick as a sum over so short an axis
+        bits += differing[..., word]
+    return np.asarray(bits, np.uint16)
 
 
 def measure(
@@ -66,7 +69,7 @@ def measure(
     orientations = np.empty(len(rows), np.uint8)
     for start in range(0, len(rows), _MEASURED):
         part = slice(start, start + _MEASURED)
-        turned = distances(left[:, rows[part]], right[columns[part]])
+        turned = distances(np.take(left, rows[part], axis=1), np.take(right, columns[part], axis=0))
         bits[part], orientations[part] = turned.min(axis=0), turned.argmin(axis=0) + 1
     return Pairs(rows, columns, bits, orientations)
 
@@ -89,21 +92,21 @@ def _hits(
     """Return which pairs are within the radius by their first words in any orientation.
 
     Args:
-        left: uint64 [8, t, 4].
-        right: uint64 [w, c]: word by word, so that each comparison runs along memory.
+        left: uint64 [8, w, t, 1]: word by word.
+        right: uint64 [w, c]: so too, so that each comparison runs along memory.
         radius: bits.
-        scratch: arrays of at least [t, c]: uint64, then three of a type that holds 64 w.
+        scratch: arrays of at least t * c: uint64, then three of a type that holds 64 w.
     """
-    tile = (slice(left.shape[1]), slice(right.shape[1]))
-    differing, counted, total, least = (array[tile] for array in scratch)
+    tile = (left.shape[2], right.shape[1])
+    size = tile[0] * tile[1]
+    differing, counted, total, least = (array[:size].reshape(tile) for array in scratch)
     least[:] = np.iinfo(least.dtype).max
     for turned in left:
-        np.bitwise_xor(turned[:, 0, None], right[0], out=differing)
-        np.bitwise_count(differing, out=total)
-        for word in range(1, len(right)):
-            np.bitwise_xor(turned[:, word, None], right[word], out=differing)
-            np.bitwise_count(differing, out=counted)
-            np.add(total, counted, out=total)
+        for word, (one, other) in enumerate(zip(turned, right, strict=True)):
+            np.bitwise_xor(one, other, out=differing)
+            np.bitwise_count(differing, out=counted if word else total)
+            if word:
+                np.add(total, counted, out=total)
         np.minimum(least, total, out=least)
     return np.asarray(least <= radius)
 
@@ -126,21 +129,26 @@ def pairs_within(
         Pairs, a tile at a time.
     """
     words = deciding_words(radius)
-    words_left = np.ascontiguousarray(left).view(np.uint64)
+    words_left = np.ascontiguousarray(left).view(np.uint64)[..., :words].transpose(0, 2, 1)
+    words_left = np.ascontiguousarray(words_left)[..., None]
     words_right = np.ascontiguousarray(np.ascontiguousarray(right).view(np.uint64).T[:words])
     kind = np.uint8 if words < _WORDS else np.uint16  # four words differ in up to 256 bits
-    scratch = [np.empty((_TILE_ROWS, _TILE_COLUMNS), t) for t in (np.uint64, kind, kind, kind)]
-    for start in range(0, left.shape[1], _TILE_ROWS):
-        tile = words_left[:, start : start + _TILE_ROWS]
-        for begin in range(start + 1 if same else 0, len(right), _TILE_COLUMNS):
+    scratch = [np.empty(_TILE_PAIRS, t) for t in (np.uint64, kind, kind, kind)]
+    start = 0
+    while start < left.shape[1]:
+        first = start + 1 if same else 0
+        height = _TILE_PAIRS // max(1, min(len(right) - first, _TILE_COLUMNS))
+        tile = words_left[:, :, start : start + height]
+        for begin in range(first, len(right), _TILE_COLUMNS):
             hit = _hits(tile, words_right[:, begin : begin + _TILE_COLUMNS], radius, scratch)
-            rows, columns = np.nonzero(hit)
+            rows, columns = np.divmod(np.flatnonzero(hit), hit.shape[1])
             rows, columns = rows + start, columns + begin
             if same:  # below the diagonal every pair has been seen from the other side
                 above = rows < columns
                 rows, columns = rows[above], columns[above]
             if len(rows):
                 yield from within(measure(left, right, rows, columns), radius)
+        start += height
 
 
 def within(pairs: Pairs, radius: int) -> Iterator[Pairs]:
