@@ -133,7 +133,9 @@ def pairs_within(
     words_left = np.ascontiguousarray(words_left)[..., None]
     words_right = np.ascontiguousarray(np.ascontiguousarray(right).view(np.uint64).T[:words])
     kind = np.uint8 if words < _WORDS else np.uint16  # four words differ in up to 256 bits
-    scratch = [np.empty(_TILE_PAIRS, t) for t in (np.uint64, kind, kind, kind)]
+    scratch: list[NDArray[np.unsignedinteger]] = [
+        np.empty(_TILE_PAIRS, t) for t in (np.uint64, kind, kind, kind)
+    ]
     start = 0
     while start < left.shape[1]:
         first = start + 1 if same else 0

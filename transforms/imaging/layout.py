@@ -293,9 +293,12 @@ def _evidence(
 
 def _correlation(both: _Array, change: _Array, square: _Array) -> npt.NDArray[np.float64]:
     """Return the correlation of grids a and b [24, 24, n] of a + b, b - a and its square."""
-    sums, mixed, changes = _product(both, both), _product(both, change), _sum(square)
-    sums, mixed, changes = (part.astype(np.float64) for part in (sums, mixed, changes))
-    of_a, of_b = sums + changes - 2.0 * mixed, sums + changes + 2.0 * mixed
+    sums, mixed, changes = (
+        part.astype(np.float64)
+        for part in (_product(both, both), _product(both, change), _sum(square))
+    )
+    # Four times the sums of the squares of a and of b; nought, where a grid is, but for rounding.
+    of_a, of_b = (np.maximum(sums + changes + sign * mixed, 0.0) for sign in (-2.0, 2.0))
     return np.asarray((sums - changes) / np.sqrt(of_a * of_b + 16e-6), np.float64)
 
 
@@ -362,7 +365,7 @@ def _luma_residual(a: _Array, b: _Array, residual: _Array, inside: _Array | None
     bend *= np.clip(curve, -_CURVE, _CURVE).astype(np.float32)
     left -= bend
     left *= np.minimum(np.sqrt(deviations[0] * deviations[1]), np.float32(40.0))
-    return np.abs(left, out=left)
+    return np.asarray(np.abs(left, out=left), np.float32)
 
 
 def _framed(grids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
@@ -761,7 +764,7 @@ def _moments(values: _Array) -> npt.NDArray[np.float64]:
     powers = _POWERS[len(values)]
     rows = np.einsum("yk,yxn->kxn", powers, values)
     sums = np.einsum("xj,kxn->jkn", powers, rows)
-    return sums[_PRODUCTS].astype(np.float64)
+    return np.asarray(sums[_PRODUCTS], np.float64)
 
 
 def _displacement(misfit: npt.NDArray[np.float64], side: int) -> tuple[_Array, _Array]:
@@ -889,7 +892,7 @@ def _box_cells(side: int, radius: int) -> _Array:
     """Return how many cells of a grid lie within a radius of each, float32 [side, side, 1]."""
     places = np.arange(side, dtype=np.float32)
     counts = np.minimum(places, radius) + np.minimum(places[::-1], radius) + 1
-    return (counts[:, None] * counts)[..., None]
+    return np.asarray((counts[:, None] * counts)[..., None], np.float32)
 
 
 def _flat(grid: _Array) -> npt.NDArray[np.bool_]:
