@@ -17,6 +17,7 @@ from transforms.imaging.words import NO_MIRROR, SCALE, WORD_BITS
 
 __all__ = [
     "Matches",
+    "Share",
     "Votes",
     "count_votes",
     "find_pairs",
@@ -36,9 +37,12 @@ _LEADERS: Final = 2
 # With w bits and 384 words an image, a word has 384 n / 2**w images by chance.
 _BITS_OVER_COUNT: Final = 7
 _MIN_WIDTH: Final = 18
-_SLICE: Final = 1 << 19  # postings matched in one step
-_HELD_SLICES: Final = 4  # most of which the pairs are not listed twice, but held
-_MARK_BITS: Final = 24
+_SLICE: Final = 1 << 16  # postings matched in one step, so that they stay in the cache
+_HELD_SLICES: Final = 32  # most of which the pairs are not listed twice, but held
+# Marks for each pair that recurs: of those that do not, one in 32 or more has one by chance.
+_MARKS_OF_PAIR: Final = 32
+_MOST_MARK_BITS: Final = 24
+_STEP: Final = 1 << 18  # matches, before those of pairs that do not recur, of one step of votes
 # Odd, so that multiplying by it modulo 2**64 is one to one: 2**64 over the golden ratio
 # (D. Knuth, The Art of Computer Programming, volume 3, 6.4). The other undoes it.
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
@@ -74,13 +78,28 @@ MATCH: Final = np.dtype([("a", _PLACE), ("b", _PLACE)])
 _Index = npt.NDArray[np.int64]
 
 
+class Share(NamedTuple):
+    """A part of all pairs of images; those of one number of shares divide them."""
+
+    number: int
+    shares: int  # a power of two
+
+
+#: All pairs.
+WHOLE: Final = Share(0, 1)
+
+
 class Matches(NamedTuple):
     """Equal words of two images."""
 
-    first: _Index  # [m], the image that comes first
-    second: _Index  # [m]
+    first: npt.NDArray[np.uint32]  # [m], the number of the image that comes first
+    second: npt.NDArray[np.uint32]  # [m]
     places: npt.NDArray[np.void]  # MATCH [m]
     cut: int  # words that were too common for all their pairs to be made
+
+    def part(self, some: slice) -> "Matches":
+        """Return some of them."""
+        return Matches(self.first[some], self.second[some], self.places[some], 0)
 
 
 class Votes(NamedTuple):
@@ -128,16 +147,29 @@ def _flip(places: npt.NDArray[np.void]) -> None:
 class _Equal(NamedTuple):
     """Two postings each of one word, of different images and not both flipped."""
 
-    first: npt.NDArray[np.int32]  # [m], the image of the lower number
-    second: npt.NDArray[np.int32]  # [m]
-    rows: npt.NDArray[np.int32]  # [2, m], the posting of each
-    flipped: npt.NDArray[np.bool_]  # [m], whether one of the two is
+    tag: npt.NDArray[np.uint32]  # [n], of each posting: twice its image's number, 1 more if flipped
+    place: npt.NDArray[np.uint32]  # [n], of each posting
+    a: npt.NDArray[np.int32]  # [m], into the postings
+    b: npt.NDArray[np.int32]  # [m]
     cut: int  # see ``Matches``
 
-    def matches(self, words: npt.NDArray[np.void], these: npt.NDArray[np.generic]) -> "Matches":
+    def hashed(self) -> npt.NDArray[np.uint32]:
+        """Return hashes of the pairs of images and their senses, uint32 [m]."""
+        tags = self.tag[self.a], self.tag[self.b]
+        first, second = np.minimum(*tags), np.maximum(*tags)
+        key = (first >> np.uint32(1)).astype(np.uint64) << np.uint64(32)
+        # One of the two is flipped at most, and it does not matter which.
+        key |= second | (first & np.uint32(1))
+        key *= _MIX
+        return np.asarray(key >> np.uint64(32), np.uint32)
+
+    def matches(self, these: npt.NDArray[np.generic]) -> "Matches":
         """Return some of them with their places."""
-        places = _places(words, self.rows[0][these], self.rows[1][these])
-        return Matches(self.first[these], self.second[these], places, self.cut)
+        a, b = self.a[these], self.b[these]
+        turned = self.tag[a] > self.tag[b]
+        a, b = np.where(turned, b, a), np.where(turned, a, b)
+        first, second = self.tag[a] >> np.uint32(1), self.tag[b] >> np.uint32(1)
+        return Matches(first, second, _places(self.place[a], self.place[b]), self.cut)
 
 
 def match_words(
@@ -160,16 +192,27 @@ def match_words(
     """
     for key in _slices(words, width):
         equal = _equal(words, image, key, width)
-        yield equal.matches(words, np.arange(len(equal.first)))
+        yield equal.matches(np.arange(len(equal.a)))
 
 
 def find_pairs(
-    words: npt.NDArray[np.void], image: npt.NDArray[np.integer], width: int, least: int
+    words: npt.NDArray[np.void],
+    image: npt.NDArray[np.integer],
+    width: int,
+    least: int,
+    share: Share = WHOLE,
 ) -> tuple[Votes, int]:
     """Match words as ``match_words`` does, and count the votes as ``count_votes`` does.
 
     Most matches are the only one of their pair, and those are never made: first the pairs alone
     are listed, 4 bytes each, and then the matches of those that recur.
+
+    Args:
+        words: ``POSTING`` [r].
+        image: integers [r], the images' numbers, 0 to 2**31 - 1.
+        width: bits to begin with, 1..32.
+        least: votes of a pair that is returned, at least 2.
+        share: of the pairs.
 
     Returns:
         The pairs, and how many words were too common for all their pairs to be made.
@@ -177,49 +220,40 @@ def find_pairs(
     slices = list(_slices(words, width))
 
     def equals() -> Iterator[_Equal]:
-        return (_equal(words, image, key, width) for key in slices)
+        return (_equal(words, image, key, width, share) for key in slices)
 
     held = [*equals()] if len(slices) <= _HELD_SLICES else None
-    marks = _recurring((_pair_hash(equal) for equal in held or equals()), least)
-    found = [equal.matches(words, marks[_mark(_pair_hash(equal))]) for equal in held or equals()]
-    first, second = (np.concatenate([one[side] for one in found]) for side in range(2))
-    places = np.concatenate([one.places for one in found])
-    return count_votes(first, second, places, least), sum(one.cut for one in found)
+    hashes = [equal.hashed() for equal in held or equals()]
+    marks, bits = _recurring(hashes, least)
+    steps: list[list[Matches]] = [[] for _ in range(2 + sum(map(len, hashes)) // _STEP)]
+    cut = 0
+    for equal, hashed in zip(held or equals(), hashes, strict=True):
+        these = np.flatnonzero(marks[hashed >> np.uint32(32 - bits)])
+        # In the order of the steps, each a range of hashes.
+        step = hashed[these] // np.uint32((1 << 32) // len(steps) + 1)
+        order = _order(step)
+        ends = np.searchsorted(step[order], np.arange(len(steps)), "right").tolist()
+        found = equal.matches(these[order])
+        for some, start, end in zip(steps, [0, *ends], ends, strict=False):
+            some.append(found.part(slice(start, end)))
+        cut += equal.cut
+    votes = [_of_senses(_joined(some), least) for some in steps]
+    return _best_sense(Votes(*map(np.concatenate, zip(*votes, strict=True)))), cut
 
 
-def _pair_hash(equal: _Equal) -> npt.NDArray[np.uint32]:
-    key = _pair_key(equal.first, equal.second, equal.flipped)
-    key *= _MIX
-    return np.asarray(key >> np.uint64(32), np.uint32)
-
-
-def _mark(hashed: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-    return hashed >> np.uint32(32 - _MARK_BITS)
-
-
-def _recurring(hashes: Iterator[npt.NDArray[np.uint32]], least: int) -> npt.NDArray[np.bool_]:
-    """Return for each value of ``_mark`` whether a hash with it is there ``least`` times."""
-    held = bytearray()  # grows in place, so that they are held once
-    for hashed in hashes:
-        held += hashed.tobytes()
-    every = np.frombuffer(held, np.uint32)
+def _recurring(
+    hashes: list[npt.NDArray[np.uint32]], least: int
+) -> tuple[npt.NDArray[np.bool_], int]:
+    """Return for the first bits of all hashes whether one of those is there so often; how many."""
+    every = np.concatenate(hashes)
     every.sort()
-    marks = np.zeros(1 << _MARK_BITS, np.bool_)
     last = max(0, len(every) - least + 1)
-    marks[_mark(every[:last][every[:last] == every[least - 1 :]])] = True
-    return marks
-
-
-def _pair_key(
-    first: npt.NDArray[np.integer],
-    second: npt.NDArray[np.integer],
-    flipped: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.uint64]:
-    """Return a key of each pair and sense, in the order of the pairs."""
-    key = first.astype(np.uint64) << np.uint64(32)
-    key |= second.astype(np.uint64) << np.uint64(1)
-    key |= flipped
-    return key
+    several = every[:last][every[:last] == every[least - 1 :]]
+    several = several[np.diff(several, prepend=~several[:1]) != 0]
+    bits = min(1 + (_MARKS_OF_PAIR * len(several)).bit_length(), _MOST_MARK_BITS)
+    marks = np.zeros(1 << bits, np.bool_)
+    marks[several >> np.uint32(32 - bits)] = True
+    return marks, bits
 
 
 def _slices(words: npt.NDArray[np.void], width: int) -> Iterator[npt.NDArray[np.uint64]]:
@@ -237,32 +271,31 @@ def _equal(
     image: npt.NDArray[np.integer],
     key: npt.NDArray[np.uint64],
     width: int,
+    share: Share = WHOLE,
 ) -> _Equal:
-    """Return the equal words of a slice."""
-    row = (key & np.uint64(0xFFFFFFFF)).astype(np.int32)
+    """Return the equal words of a slice, of the images of a share."""
+    row = (key & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    place = (words.view("<u8")[row] >> np.uint64(32)).astype(np.uint32)
+    flipped = place >> np.uint32(31)  # the highest bit of the level
+    tag = (image[row].astype(np.uint32) << np.uint32(1)) | flipped
     starts = _starts((key >> np.uint64(32)).astype(np.uint32), width)
-    counts = np.diff(np.r_[starts, len(key)])
-    number, turned = image[row].astype(np.int32), words["level"][row] >= MIRRORED
-    few = np.flatnonzero(np.repeat((counts > 1) & (counts <= DF_CUT), counts))
-    word = np.repeat(np.arange(len(starts), dtype=np.int32), counts)[few]
-    pairs = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
-    for step in range(1, DF_CUT):
-        same = np.flatnonzero(word[step:] == word[:-step])
-        if not len(same):
-            break
-        pairs.append((few[same], few[same + step]))
+    counts = np.diff(starts, append=len(key))
+    pairs = [_within(starts[counts == count], count) for count in range(2, DF_CUT + 1)]
     common = np.flatnonzero(counts > DF_CUT)
     for start, count in zip(starts[common].tolist(), counts[common].tolist(), strict=True):
-        a, b = _with_leaders(number[start : start + count])
-        pairs.append((start + a, start + b))
-    kept = [
-        np.stack([a, b])[:, (number[a] != number[b]) & ~(turned[a] & turned[b])].astype(np.int32)
-        for a, b in pairs
-    ]
-    both = np.concatenate(kept, axis=1)
-    both = np.where(number[both[0]] <= number[both[1]], both, both[::-1])
-    first, second = number[both]
-    return _Equal(first, second, row[both], turned[both[0]] ^ turned[both[1]], len(common))
+        pairs.append(start + _with_leaders(tag[start : start + count] >> np.uint32(1)))
+    a, b = np.concatenate(pairs, axis=1)
+    tag_a, tag_b = tag[a], tag[b]
+    apart = (tag_a ^ tag_b) >> np.uint32(1)
+    kept = (apart > 0) & (tag_a & tag_b & np.uint32(1) == 0)
+    kept &= apart & np.uint32(share.shares - 1) == share.number
+    return _Equal(tag, place, a[kept].astype(np.int32), b[kept].astype(np.int32), len(common))
+
+
+def _within(starts: _Index, count: int) -> _Index:
+    """Return all pairs of postings of words that have ``count`` each, int64 [2, m]."""
+    pairs = np.stack(np.triu_indices(count, 1))
+    return (starts[:, None] + pairs[:, None]).reshape(2, -1)
 
 
 def _starts(word: npt.NDArray[np.uint32], width: int) -> _Index:
@@ -276,31 +309,35 @@ def _starts(word: npt.NDArray[np.uint32], width: int) -> _Index:
         return np.zeros(0, np.int64)
     differing = np.r_[np.uint32(0xFFFFFFFF), word[1:] ^ word[:-1]]
     begins = differing >> np.uint32(32 - width) > 0
+    crowded = _crowded(begins)
+    within, differing = begins[crowded], differing[crowded]
     for longer in range(width + 1, WORD_BITS + 1):
-        starts = np.flatnonzero(begins)
-        counts = np.diff(np.r_[starts, len(word)])
-        if counts.max() <= DF_CUT:
+        still = _crowded(within)
+        if not still.any():
             break
-        crowded = np.repeat(counts > DF_CUT, counts)
-        begins |= crowded & (differing >> np.uint32(32 - longer) > 0)
+        within |= still & (differing >> np.uint32(32 - longer) > 0)
+    begins[crowded] = within
     return np.flatnonzero(begins)
 
 
-def _with_leaders(image: npt.NDArray[np.int32]) -> tuple[_Index, _Index]:
-    """Return the pairs of a common word: every posting with those of the first images."""
+def _crowded(begins: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return which postings are of a word that has too many, bool [n], by where words begin."""
+    counts = np.diff(np.flatnonzero(begins), append=len(begins))
+    return np.repeat(counts > DF_CUT, counts)
+
+
+def _with_leaders(image: npt.NDArray[np.uint32]) -> _Index:
+    """Return the pairs of a common word: every posting with those of the first images [2, m]."""
     leaders = np.flatnonzero(image <= np.unique(image)[:_LEADERS][-1])
     a, b = np.meshgrid(leaders, np.arange(len(image)), indexing="ij")
     kept = (a < b) | (image[b] > image[leaders].max())
-    return a[kept], b[kept]
+    return np.stack([a[kept], b[kept]])
 
 
-def _places(
-    words: npt.NDArray[np.void], a: npt.NDArray[np.int32], b: npt.NDArray[np.int32]
-) -> npt.NDArray[np.void]:
-    """Return where matched points lie, the first image never flipped."""
-    place = words.view("<u4").reshape(-1, 2)[:, 1]
-    out = np.stack([place[a], place[b]], axis=1).view(MATCH).ravel()
-    wrong = out["a"]["level"] >= MIRRORED
+def _places(a: npt.NDArray[np.uint32], b: npt.NDArray[np.uint32]) -> npt.NDArray[np.void]:
+    """Return where matched points lie, the first image never flipped; a and b as in postings."""
+    out = np.stack([a, b], axis=1).view(MATCH).ravel()
+    wrong = np.flatnonzero(a >> np.uint32(31))
     both = out[wrong]
     for side in ("a", "b"):
         _flip(both[side])
@@ -326,16 +363,43 @@ def count_votes(
     Returns:
         The pairs in ascending order. Of many matches a few, the finest, are looked at.
     """
-    key = _pair_key(first, second, places["b"]["level"] >= MIRRORED)
-    order = np.argsort(key)
+    matches = Matches(first.astype(np.uint32), second.astype(np.uint32), places, 0)
+    return _best_sense(_of_senses(matches, least))
+
+
+def _joined(parts: list[Matches]) -> Matches:
+    first, second = (np.concatenate([one[side] for one in parts]) for side in range(2))
+    return Matches(first, second, np.concatenate([one.places for one in parts]), 0)
+
+
+def _of_senses(matches: Matches, least: int) -> Votes:
+    """Count as ``count_votes`` does, a pair as it is and flipped by themselves, in any order."""
+    first, second, places, _ = matches
+    bits = np.uint64(int(second.max(initial=0)).bit_length())
+    key = (first.astype(np.uint64) << bits | second) << np.uint64(1)
+    key |= places["b"]["level"] >= MIRRORED
+    order = _order(key)
     key, ranked = key[order], _ranked(places.view("<u8")[order])
-    starts = np.flatnonzero(np.r_[True, key[1:] != key[:-1]][: len(key)])
-    counts = np.diff(np.r_[starts, len(key)])
+    starts = np.flatnonzero(np.diff(key, prepend=~key[:1]))
+    counts = np.diff(starts, append=len(key))
     several = counts >= least
     chosen = _chosen(ranked, starts[several], counts[several])
     votes, transforms = _agreeing(chosen)
     kept = votes >= least
-    return _best_sense(key[starts[several][kept]], votes[kept], transforms[kept])
+    top = order[starts[several][kept]]
+    signed = np.where(places["b"]["level"][top] >= MIRRORED, -votes[kept], votes[kept])
+    ends = first[top].astype(np.int64), second[top].astype(np.int64)
+    return Votes(*ends, signed, transforms[kept])
+
+
+def _order(key: npt.NDArray[np.unsignedinteger]) -> _Index:
+    """Return what ``argsort`` does, five times faster if there is room for the index in the key."""
+    bits = np.uint64(len(key).bit_length())
+    if int(key.max(initial=0)) >> (64 - int(bits)):
+        return np.argsort(key)
+    both = key.astype(np.uint64) << bits | np.arange(len(key), dtype=np.uint64)
+    both.sort()
+    return np.asarray(both & (np.uint64(1) << bits) - np.uint64(1), np.int64)
 
 
 def _ranked(places: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -387,19 +451,13 @@ def _chosen(
     return out
 
 
-def _best_sense(
-    key: npt.NDArray[np.uint64], votes: npt.NDArray[np.int16], transforms: npt.NDArray[np.int32]
-) -> Votes:
-    """Keep, of a pair that agrees as it is and flipped, the sense with more votes."""
-    flipped = (key & np.uint64(1)).astype(np.bool_)
-    signed = np.where(flipped, -votes, votes).astype(np.int16)
-    pair = key >> np.uint64(1)
-    order = np.lexsort((flipped, -votes, pair))
-    pair = pair[order]
-    top = np.r_[True, pair[1:] != pair[:-1]][: len(pair)]
-    pair, order = pair[top], order[top]
-    first, second = pair >> np.uint64(31), pair & np.uint64(0x7FFFFFFF)
-    return Votes(first.astype(np.int64), second.astype(np.int64), signed[order], transforms[order])
+def _best_sense(of: Votes) -> Votes:
+    """Order pairs; of one that agrees as it is and flipped, keep the sense with more votes."""
+    order = np.lexsort((of.votes < 0, -np.abs(of.votes), of.second, of.first))
+    first, second = of.first[order], of.second[order]
+    top = (np.diff(first, prepend=-1) != 0) | (np.diff(second, prepend=-1) != 0)
+    order = order[top]
+    return Votes(first[top], second[top], of.votes[order], of.transforms[order])
 
 
 def _agreeing(

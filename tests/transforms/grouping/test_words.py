@@ -12,6 +12,7 @@ from transforms.grouping.words import (
     MATCH,
     MIRRORED,
     POSTING,
+    Share,
     count_votes,
     find_pairs,
     match_words,
@@ -172,16 +173,34 @@ def test_crowded_words_are_told_apart_by_more_bits(crowd):
     assert pairs == (every if 2 * crowd <= module.DF_CUT else alike)
 
 
-def test_pairs_do_not_depend_on_how_words_are_sliced(monkeypatch):
+def _crowd():
+    """Return the postings of six pictures and a turned copy of each, some words common to all."""
     rng = np.random.default_rng(3)
     images = [_points(seed, 60) for seed in range(6)]
     images += [_moved(images[seed], turn=10 * seed) for seed in range(6)]
     for rows in images:
         rows["word"][::5] = rng.integers(0, 4, 12, dtype=np.uint32) << 28
-    words, number = _worded(images)
+    return _worded(images)
+
+
+@pytest.mark.parametrize("shares", [2, 4])
+def test_shares_divide_the_pairs(shares):
+    words, number = _crowd()
+    whole, cut = find_pairs(words, number, 20, 3)
+    ends = list(zip(*(part.tolist() for part in whole), strict=True))
+    found = [find_pairs(words, number, 20, 3, Share(one, shares)) for one in range(shares)]
+    apart = [list(zip(*(part.tolist() for part in votes), strict=True)) for votes, _ in found]
+    assert sorted(itertools.chain(*apart)) == ends
+    assert all(apart)
+    assert [each for _, each in found] == [cut] * shares
+
+
+def test_pairs_do_not_depend_on_how_words_are_sliced(monkeypatch):
+    words, number = _crowd()
     whole, cut = find_pairs(words, number, 20, 3)
     assert {(n, n + 6) for n in range(6)} <= set(zip(*(whole[:2]), strict=True))
     monkeypatch.setattr(module, "_SLICE", 50)
+    monkeypatch.setattr(module, "_STEP", 100)
     for held in (0, 99):
         monkeypatch.setattr(module, "_HELD_SLICES", held)
         sliced, cut_again = find_pairs(words, number, 20, 3)
