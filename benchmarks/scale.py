@@ -40,6 +40,7 @@ from transforms.grouping.bands import turn
 from transforms.groups import ElectBest
 from transforms.imaging.color import color_descriptor
 from transforms.imaging.layout import layout
+from transforms.packing import unpack
 from transforms.records import Candidate, Content, Decision, StageStats
 from transforms.rounds import ComponentInputs
 
@@ -202,6 +203,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
         >> beam.FlatMap(make_chunk, args.seed, args.hot_flipped).with_output_types(Content)
     )
     proposed = contents | "Wavelet candidates" >> ProposeByWavelet(RADIUS_BITS)
+    candidates = proposed.candidates | "Candidates" >> beam.FlatMap(unpack)
     components = proposed.candidates | "Partition" >> PartitionCandidates()
     keyed = contents | "Key by component" >> KeyByComponent(components.members)
     settings = CascadeSettings(_ACCEPT_ALL, 0.0, 0.0, 0.0, _ACCEPT_ALL.relations)
@@ -210,7 +212,7 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
     elected = joined | "5 Elect best" >> ElectBest()
 
     names = (
-        proposed.candidates | "Name proposed" >> beam.FlatMap(_proposed).with_output_types(str),
+        candidates | "Name proposed" >> beam.FlatMap(_proposed).with_output_types(str),
         elected.decisions | "Name grouped" >> beam.FlatMap(_grouped).with_output_types(str),
     ) | "Names" >> beam.Flatten()
     counts = names | "Count" >> beam.combiners.Count.PerElement()

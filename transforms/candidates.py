@@ -1,11 +1,11 @@
 """Candidate pairs from wavelet keys.
 
-In: ``Content``. Out: ``Candidate`` pairs within a Hamming radius over the eight orientations. Keys
-travel packed, and blocks of keys meet in pairs. Guarantee: up to ``EXHAUSTIVE_KEYS`` contents every
-pair is compared; beyond, those that agree on a band of bits (``grouping.bands``). Where a block
-holds a dense neighbourhood, its images are proposed with an elected leader instead of with each
-other (``grouping.leaders``), and a ``Cap`` says of how many. Which pairs come out is a function of
-the set of contents: blocks are cut by key, not by arrival.
+In: ``Content``. Out: packed ``Candidate`` pairs within a Hamming radius over the eight
+orientations. Keys travel packed, and blocks of keys meet in pairs. Guarantee: up to
+``EXHAUSTIVE_KEYS`` contents every pair is compared; beyond, those that agree on a band of bits
+(``grouping.bands``). Where a block holds a dense neighbourhood, its images are proposed with an
+elected leader instead of with each other (``grouping.leaders``), and a ``Cap`` says of how many.
+Which pairs come out is a function of the set of contents: blocks are cut by key, not by arrival.
 """
 
 import dataclasses
@@ -37,15 +37,17 @@ from transforms.grouping.hamming import (
 from transforms.grouping.leaders import elect_leaders
 from transforms.imaging.orientation import inverse_orientation
 from transforms.outputs import in_global_window, several_outputs
-from transforms.records import Candidate, Cap, Content, StageStats
+from transforms.packing import PACKED_ROWS, ROW, PackedCandidates, pack_rows
+from transforms.records import Cap, Content, StageStats
 from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "wavelet"
 ID_BYTES = 32
 EXHAUSTIVE_KEYS = 100_000
-# An exhaustive unit compares 8,192 keys with 8,192, about 1 s. A banded one holds at most
+# Few enough that the units of a small job are work for several workers; an exhaustive unit of the
+# largest one compares 8,334 keys with as many, about 1 s. A banded one holds at most
 # 500,000 and 500,000, about 500 MB.
-_BLOCK_KEYS = 8192
+_BLOCK_KEYS = 2048
 _BANDED_BLOCK_KEYS = 500_000
 # Each block travels once per block: beyond so many exhaustive ones, blocks grow instead.
 _MAX_BLOCKS = 12
@@ -70,6 +72,7 @@ _KEYED = np.dtype(
 )
 # Multiplicative hashing: D. E. Knuth, The Art of Computer Programming 3, 6.4.
 _GOLDEN = np.uint64(2654435769)
+_BYTES = np.dtype(f"S{ID_BYTES}")  # ids that can be compared
 _INVERSE = np.array([0, *map(inverse_orientation, range(1, ORIENTATIONS + 1))])
 
 DENSE_NOTE = "images of dense neighbourhoods, proposed with a leader instead of with each other"
@@ -95,7 +98,7 @@ class BlockPair(NamedTuple):
 class ProposedPairs(NamedTuple):
     """The outputs of ``ProposeByWavelet``."""
 
-    candidates: beam.PCollection[Candidate]
+    candidates: beam.PCollection[PackedCandidates]
     stats: beam.PCollection[StageStats]
     caps: beam.PCollection[Cap]  # by block
 
@@ -267,17 +270,16 @@ def _cross_followers(left: _Block, right: _Block, radius_bits: int) -> Iterator[
         yield from within(pairs, radius_bits)
 
 
-def _candidates(left: _Block, right: _Block, pairs: Pairs) -> Iterator[Candidate]:
-    first, second = left.ids[pairs.rows].tolist(), right.ids[pairs.columns].tolist()
-    forward = pairs.orientations.tolist()
-    backward = _INVERSE[pairs.orientations].tolist()
-    for a, b, bits, there, back in zip(
-        first, second, pairs.bits.tolist(), forward, backward, strict=True
-    ):
-        if a < b:
-            yield Candidate(a, b, STAGE, bits, there)
-        else:
-            yield Candidate(b, a, STAGE, bits, back)
+def _candidates(left: _Block, right: _Block, pairs: Pairs) -> NDArray[np.void]:
+    """Return pairs as candidates, ``packing.ROW`` [n]."""
+    first, second = left.ids[pairs.rows], right.ids[pairs.columns]
+    swapped = first.view(_BYTES) > second.view(_BYTES)
+    rows = np.zeros(len(first), ROW)
+    rows["a"], rows["b"] = np.where(swapped, second, first), np.where(swapped, first, second)
+    rows["numbers"][:, 0] = pairs.bits
+    turned = pairs.orientations
+    rows["numbers"][:, 1] = np.where(swapped, _INVERSE[turned], turned)
+    return rows
 
 
 class _SearchDoFn(MeteredDoFn):
@@ -288,7 +290,7 @@ class _SearchDoFn(MeteredDoFn):
 
     def process(
         self, grouped: tuple[BlockPair, Iterable[PackedKeys]]
-    ) -> Iterator[Candidate | TaggedOutput[Literal["caps"], Cap]]:
+    ) -> Iterator[PackedCandidates | TaggedOutput[Literal["caps"], Cap]]:
         unit, parts = grouped[0], list(grouped[1])
         same = unit.low == unit.high
         with self.meter.work(0):
@@ -302,9 +304,13 @@ class _SearchDoFn(MeteredDoFn):
             self.meter.items_in += len(left)
             yield from _caps(left, unit)
         searched = self._pairs(left, right, unit)
-        while (pairs := self._next(searched)) is not None:
-            self.meter.items_out += len(pairs.rows)
-            yield from _candidates(left, right, pairs)
+        while found := self._next(searched):
+            with self.meter.work(0):
+                rows = _candidates(
+                    left, right, Pairs(*map(np.concatenate, zip(*found, strict=True)))
+                )
+                self.meter.items_out += len(rows)
+            yield from pack_rows(STAGE, rows)
         report_progress(STAGE, len(left) if same else 0)
 
     def _pairs(self, left: _Block, right: _Block, unit: BlockPair) -> Iterator[Pairs]:
@@ -314,10 +320,15 @@ class _SearchDoFn(MeteredDoFn):
         else:
             yield from _cross_followers(left, right, self.radius_bits)
 
-    def _next(self, pairs: Iterator[Pairs]) -> Pairs | None:
-        """Search on to the next pairs; what is found is passed on before more is searched."""
+    def _next(self, searched: Iterator[Pairs]) -> list[Pairs]:
+        """Search on for what fills an element, which is passed on before more is searched."""
+        found: list[Pairs] = []
+        count = 0
         with self.meter.work(0):
-            return next(pairs, None)
+            while count < PACKED_ROWS and (pairs := next(searched, None)) is not None:
+                found.append(pairs)
+                count += len(pairs.rows)
+        return found
 
 
 def _caps(block: _Block, unit: BlockPair) -> Iterator[TaggedOutput[Literal["caps"], Cap]]:
@@ -359,7 +370,7 @@ class ProposeByWavelet(beam.PTransform):
             | "Group blocks" >> beam.GroupByKey()
             | "Search blocks"
             >> beam.ParDo(_SearchDoFn(self.radius_bits))
-            .with_output_types(Candidate, stats=StageStats, caps=Cap)
+            .with_output_types(PackedCandidates, stats=StageStats, caps=Cap)
             .with_outputs(STATS, "caps", main="candidates")
         )
         return ProposedPairs(out.candidates, out[STATS], out.caps)

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from transforms.grouping import components as graph
 from transforms.joins import JoinByKey
 from transforms.outputs import in_global_window, several_outputs
-from transforms.packing import PACKED_ROWS, ROW, PackCandidates, PackedCandidates, size
-from transforms.records import Candidate, Cap, Content
+from transforms.packing import ROW, PackedCandidates, pack_rows, size
+from transforms.records import Cap, Content
 
 STAGE = "components"
 MAX_PAIRS_IN_MEMORY = 2_500_000  # 1 GB, measured
@@ -215,16 +215,15 @@ def _labelled(
         chosen = chosen[np.argsort(component[chosen], kind="stable")]
         numbers, starts = np.unique(component[chosen], return_index=True)
         for number, some in zip(numbers.tolist(), np.split(chosen, starts[1:]), strict=True):
-            for start in range(0, len(some), PACKED_ROWS):
-                part = rows[some[start : start + PACKED_ROWS]].tobytes()
-                yield names[number].tobytes(), PackedCandidates(generators, part)
+            for part in pack_rows(generators, rows[some]):
+                yield names[number].tobytes(), part
 
 
 @dataclasses.dataclass(eq=False)
 class PartitionCandidates(beam.PTransform):
     """Label candidates with their connected component, which decides nothing but who works.
 
-    Takes a PCollection of candidates, or a tuple of several.
+    Takes a PCollection of packed candidates, or a tuple of several.
 
     Attributes:
         max_pairs_in_memory: candidates that one worker labels, at least 1; about 400 bytes each.
@@ -243,16 +242,13 @@ class PartitionCandidates(beam.PTransform):
 
     @several_outputs
     def expand(
-        self, candidates: beam.PCollection[Candidate] | tuple[beam.PCollection[Candidate], ...]
+        self,
+        candidates: beam.PCollection[PackedCandidates]
+        | tuple[beam.PCollection[PackedCandidates], ...],
     ) -> Components:
         """Key candidates by component, and name the component of every content in a pair."""
         several = candidates if isinstance(candidates, tuple) else (candidates,)
-        # Each generator's by themselves: in one step with their search, nothing else sees them.
-        packed = [
-            some
-            | f"Pack {number}" >> beam.ParDo(PackCandidates()).with_output_types(PackedCandidates)
-            for number, some in enumerate(several)
-        ] | "All packed" >> beam.Flatten()
+        packed = several | "All packed" >> beam.Flatten()
         sizes = packed | "Count packed" >> beam.Map(size).with_output_types(int)
         routed = packed | "Route by size" >> (
             beam.ParDo(_RouteDoFn(self.max_pairs_in_memory), AsIter(sizes))

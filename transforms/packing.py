@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.utils.windowed_value import WindowedValue
+from numpy.typing import NDArray
 
 from transforms.grouping import components as graph
-from transforms.outputs import in_global_window
 from transforms.records import Candidate
 
 PACKED_ROWS = 16_384  # in an element, 1.6 MB
@@ -29,25 +28,10 @@ class PackedCandidates(NamedTuple):
 beam.coders.registry.register_coder(PackedCandidates, beam.coders.RowCoder)
 
 
-class PackCandidates(beam.DoFn):
-    """Packs the candidates of a bundle into few elements."""
-
-    def start_bundle(self) -> None:
-        """Begin with nothing."""
-        self.held: list[Candidate] = []
-
-    def process(self, candidate: Candidate) -> Iterable[PackedCandidates]:
-        """Take a candidate, and return what is full."""
-        self.held.append(candidate)
-        if len(self.held) < PACKED_ROWS:
-            return ()
-        held, self.held = self.held, []
-        return pack(held)
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        """Yield the rest."""
-        for packed in pack(self.held):
-            yield in_global_window(packed)
+def pack_rows(generators: str, rows: NDArray[np.void]) -> Iterator[PackedCandidates]:
+    """Yield candidates of the same generators, ``ROW`` [n], in elements that are not too large."""
+    for start in range(0, len(rows), PACKED_ROWS):
+        yield PackedCandidates(generators, rows[start : start + PACKED_ROWS].tobytes())
 
 
 def pack(candidates: Iterable[Candidate]) -> list[PackedCandidates]:

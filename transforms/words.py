@@ -1,8 +1,8 @@
 """Candidate pairs from local words: what crops, borders and screenshots keep of their original.
 
-In: ``Content`` with words. Out: ``Candidate`` pairs with enough matches that agree on one
+In: ``Content`` with words. Out: packed ``Candidate`` pairs with enough matches that agree on one
 similarity transform. Words travel packed, a part of the words of many images an element. Guarantee:
-how words are cut into parts, and in what order they arrive, changes no pair.
+how words and pairs are cut into units, and in what order they arrive, changes no pair.
 """
 
 import dataclasses
@@ -21,7 +21,9 @@ from transforms.imaging.blocks import fitted_size
 from transforms.imaging.decode import reduction
 from transforms.imaging.words import ROW, SIDE, WORD_BITS
 from transforms.outputs import in_global_window, several_outputs
-from transforms.records import Candidate, Cap, Content, StageStats
+from transforms.packing import ROW as CANDIDATE
+from transforms.packing import PackedCandidates, pack_rows
+from transforms.records import Cap, Content, StageStats
 from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "words"
@@ -32,6 +34,10 @@ _PART_IMAGES = 1 << 17
 _PACKED_IMAGES = 1 << 11  # most images of one element: their words are 4 MB
 _MATCHED = np.dtype([("a", f"V{_ID_BYTES}"), ("b", f"V{_ID_BYTES}"), ("places", grouping.MATCH)])
 _MATCHES_PACKED = 1 << 14  # 1.2 MB an element
+# Where there is one part, several units have all its words, and each a share of the pairs. A unit
+# more costs its copy of the words and a fifth of the work again; few images are not worth it.
+_SHARES = 2  # a power of two
+_SHARED_IMAGES = 2048
 
 
 class PackedWords(NamedTuple):
@@ -48,7 +54,7 @@ beam.coders.registry.register_coder(PackedWords, beam.coders.RowCoder)
 class ProposedPairs(NamedTuple):
     """The outputs of ``ProposeByWords``."""
 
-    candidates: beam.PCollection[Candidate]
+    candidates: beam.PCollection[PackedCandidates]
     stats: beam.PCollection[StageStats]
     caps: beam.PCollection[Cap]
 
@@ -56,6 +62,14 @@ class ProposedPairs(NamedTuple):
 def part_count(contents: int) -> int:
     """Return into how many parts the words of that many images are cut."""
     return max(1, -(-contents // _PART_IMAGES))
+
+
+def share_count(contents: int) -> int:
+    """Return into how many shares the pairs of that many images are cut: each is a unit of work.
+
+    Where there are several parts, each is a unit with all pairs of images.
+    """
+    return _SHARES if _SHARED_IMAGES <= contents and part_count(contents) == 1 else 1
 
 
 def words_size(width: int, height: int) -> tuple[int, int]:
@@ -71,7 +85,7 @@ def words_size(width: int, height: int) -> tuple[int, int]:
 
 
 class _PackDoFn(beam.DoFn):
-    """Gathers a bundle's words by part."""
+    """Gathers a bundle's words by unit of work."""
 
     def start_bundle(self) -> None:
         self.images: list[Content] = []
@@ -91,7 +105,7 @@ class _PackDoFn(beam.DoFn):
 
 
 def _packed(images: list[Content], contents: int) -> Iterator[tuple[int, PackedWords]]:
-    """Yield the words of images, at most 65,536, by part."""
+    """Yield the words of images, at most 65,536, by unit of work."""
     rows = np.frombuffer(b"".join(image.words for image in images), ROW)
     lengths = [len(image.words) // ROW.itemsize for image in images]
     words, row = grouping.postings(rows)
@@ -106,7 +120,9 @@ def _packed(images: list[Content], contents: int) -> Iterator[tuple[int, PackedW
     for index in range(parts):
         inside = part == index
         counts = np.bincount(number[inside], minlength=len(images)).astype(np.uint32)
-        yield index, PackedWords(names, counts.tobytes(), words[inside].tobytes())
+        packed = PackedWords(names, counts.tobytes(), words[inside].tobytes())
+        for share in range(share_count(contents)):
+            yield index + share, packed
 
 
 def _unpack(
@@ -123,19 +139,17 @@ def _unpack(
     return ids[order], np.repeat(number, counts), words
 
 
-def _candidates(names: npt.NDArray[np.void], votes: grouping.Votes) -> Iterator[Candidate]:
-    for a, b, count, transform in zip(
-        votes.first.tolist(),
-        votes.second.tolist(),
-        votes.votes.tolist(),
-        votes.transforms.tolist(),
-        strict=True,
-    ):
-        yield Candidate(names[a].tobytes(), names[b].tobytes(), STAGE, -1, 1, count, *transform)
+def _candidates(names: npt.NDArray[np.void], votes: grouping.Votes) -> Iterator[PackedCandidates]:
+    rows = np.zeros(len(votes.first), CANDIDATE)
+    rows["a"], rows["b"] = names[votes.first], names[votes.second]
+    numbers = rows["numbers"]
+    numbers[:, 0], numbers[:, 1] = -1, 1  # the distance is not measured
+    numbers[:, 2], numbers[:, 3:] = votes.votes, votes.transforms
+    yield from pack_rows(STAGE, rows)
 
 
 class _MatchDoFn(MeteredDoFn):
-    """Matches the words of one part; where there is only one, counts the votes as well."""
+    """Matches the words of one part; where there is only one, counts a share's votes as well."""
 
     stage = STAGE
 
@@ -145,23 +159,25 @@ class _MatchDoFn(MeteredDoFn):
     def process(
         self, packed: tuple[int, Iterable[PackedWords]], contents: int
     ) -> Iterator[
-        Candidate
+        PackedCandidates
         | beam.pvalue.TaggedOutput[Literal["matches"], tuple[int, bytes]]
         | beam.pvalue.TaggedOutput[Literal["caps"], Cap]
     ]:
         parts, width = part_count(contents), grouping.word_width(contents)
         with self.meter.work(0):
             names, image, words = _unpack(packed[1])
-            # In several parts each image is in all: it is counted in the first.
+            # Each image is in all units: it is counted in the first.
             searched = len(names) if packed[0] == 0 else 0
             self.meter.items_in += searched
         report_progress(STAGE, searched)
         cut = 0
         if parts == 1:
             with self.meter.work(0):
-                votes, cut = grouping.find_pairs(words, image, width, self.least_votes)
+                share = grouping.Share(packed[0], share_count(contents))
+                votes, cut = grouping.find_pairs(words, image, width, self.least_votes, share)
                 self.meter.items_out += len(votes.first)
             yield from _candidates(names, votes)
+            cut = 0 if share.number else cut  # the same in all
         else:
             slices = grouping.match_words(words, image, width)
             while True:
@@ -204,7 +220,7 @@ class _VoteDoFn(MeteredDoFn):
     def __init__(self, least_votes: int) -> None:
         self.least_votes = least_votes
 
-    def process(self, packed: tuple[int, Iterable[bytes]]) -> Iterator[Candidate]:
+    def process(self, packed: tuple[int, Iterable[bytes]]) -> Iterator[PackedCandidates]:
         with self.meter.work(0):
             rows = np.frombuffer(b"".join(packed[1]), _MATCHED)
             ends = np.concatenate([rows["a"], rows["b"]])
@@ -247,7 +263,9 @@ class ProposeByWords(beam.PTransform):
             | "Group words" >> beam.GroupByKey()
             | "Match words"
             >> beam.ParDo(_MatchDoFn(self.least_votes), count)
-            .with_output_types(Candidate, matches=tuple[int, bytes], caps=Cap, stats=StageStats)
+            .with_output_types(
+                PackedCandidates, matches=tuple[int, bytes], caps=Cap, stats=StageStats
+            )
             .with_outputs("matches", "caps", STATS, main="candidates")
         )
         voted = (
@@ -255,7 +273,7 @@ class ProposeByWords(beam.PTransform):
             | "Group matches" >> beam.GroupByKey()
             | "Count votes"
             >> beam.ParDo(_VoteDoFn(self.least_votes))
-            .with_output_types(Candidate, stats=StageStats)
+            .with_output_types(PackedCandidates, stats=StageStats)
             .with_outputs(STATS, main="candidates")
         )
         return ProposedPairs(

@@ -22,6 +22,7 @@ from transforms import (
     ReportInput,
     WriteReport,
 )
+from transforms.packing import unpack
 from transforms.records import Candidate, Cap, Content, EdgeRow, GroupRow, ImageRow, StageStats
 
 _RADIUS_BITS = 60
@@ -47,7 +48,8 @@ def print_pairs(folder: str) -> None:
         contents = measured.fingerprints | "Collapse" >> CollapseExact()
         proposed = contents | "Propose" >> ProposeByWavelet(_RADIUS_BITS)
         uris = contents | "URI by id" >> beam.Map(uri_of)
-        lines = proposed.candidates | "As lines" >> beam.Map(line_of, beam.pvalue.AsDict(uris))
+        pairs = proposed.candidates | "Pairs" >> beam.FlatMap(unpack)
+        lines = pairs | "As lines" >> beam.Map(line_of, beam.pvalue.AsDict(uris))
         lines | "Print" >> beam.Map(print)
 
 

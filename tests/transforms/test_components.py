@@ -12,7 +12,7 @@ from tests.transforms.samples import make_content
 from transforms import components as module
 from transforms import packing
 from transforms.components import KeyByComponent, PartitionCandidates, shard_count
-from transforms.packing import unpack
+from transforms.packing import PackedCandidates, pack, unpack
 from transforms.records import Candidate, Cap
 
 
@@ -22,6 +22,12 @@ def _name(number):
 
 def _candidate(i, j, *rest):
     return Candidate(*sorted((_name(i), _name(j))), *rest)
+
+
+def _packed(candidates):
+    """Return candidates in elements of 100 at most."""
+    starts = range(0, len(candidates), 100)
+    return [one for start in starts for one in pack(candidates[start : start + 100])]
 
 
 def _unpacked(keyed):
@@ -73,7 +79,7 @@ def test_candidates_are_keyed_by_component_whole_and_once(limit):
     assert Candidate(*candidates[0]) == candidates[0]  # every field is given
     components = _partition([(0, 1), (1, 2), (3, 4), (4, 5)])
     with TestPipeline("FnApiRunner") as pipeline:
-        found = pipeline | beam.Create(candidates) | PartitionCandidates(limit)
+        found = pipeline | beam.Create(_packed(candidates)) | PartitionCandidates(limit)
         pairs = found.candidates | beam.FlatMap(_unpacked)
         assert_that(pairs, equal_to([(components[c.a], c) for c in candidates]), label="pairs")
         assert_that(found.members, equal_to(list(components.items())), label="members")
@@ -82,7 +88,7 @@ def test_candidates_are_keyed_by_component_whole_and_once(limit):
 
 def test_no_candidates_give_no_components():
     with TestPipeline("FnApiRunner") as pipeline:
-        none = pipeline | beam.Create([]).with_output_types(Candidate)
+        none = pipeline | beam.Create([]).with_output_types(PackedCandidates)
         found = none | PartitionCandidates()
         assert_that((found.candidates, found.members) | beam.Flatten(), equal_to([]))
         assert_that(found.caps, equal_to([]), label="caps")
@@ -107,7 +113,7 @@ def test_rounds_and_one_worker_give_the_same_components(monkeypatch):
     components = _partition(edges)
     candidates = [_candidate(i, j, "wavelet", 1, 1) for i, j in edges]
     with TestPipeline("FnApiRunner") as pipeline:
-        created = pipeline | beam.Create(candidates)
+        created = pipeline | beam.Create(_packed(candidates))
         for limit in (len(edges), len(edges) - 1):
             found = created | f"{limit} pairs" >> PartitionCandidates(limit)
             names = found.caps | f"Cap names {limit}" >> beam.Map(lambda cap: cap.name)
@@ -136,7 +142,7 @@ def test_more_left_over_than_one_worker_holds_is_refused(monkeypatch):
         pytest.raises(ValueError, match=r"to be joined after 3 rounds.* max_pairs_in_memory=9"),
         TestPipeline("FnApiRunner") as pipeline,
     ):
-        _ = pipeline | beam.Create(path) | PartitionCandidates(9)
+        _ = pipeline | beam.Create(_packed(path)) | PartitionCandidates(9)
 
 
 @pytest.mark.parametrize("pairs", [0, -1])

@@ -1,11 +1,9 @@
 """Packed candidates are the same candidates."""
 
-import apache_beam as beam
-from apache_beam.testing.test_pipeline import TestPipeline
-from apache_beam.testing.util import assert_that, equal_to
+import numpy as np
 
 from transforms import packing
-from transforms.packing import PackCandidates, PackedCandidates, pack, size, unpack
+from transforms.packing import ROW, pack, pack_rows, size, unpack
 from transforms.records import Candidate
 
 _A, _B, _C = (bytes([number]) * 32 for number in range(3))
@@ -28,10 +26,10 @@ def test_candidates_come_back_whole_from_an_element_for_each_set_of_generators()
     assert pack([]) == []
 
 
-def test_a_full_bundle_and_its_rest_are_packed_once(monkeypatch):
+def test_rows_go_into_elements_that_are_not_too_large(monkeypatch):
     monkeypatch.setattr(packing, "PACKED_ROWS", 2)
-    with TestPipeline("FnApiRunner") as pipeline:
-        created = pipeline | beam.Create(_CANDIDATES, reshuffle=False)
-        packed = created | beam.ParDo(PackCandidates()).with_output_types(PackedCandidates)
-        assert_that(packed | beam.FlatMap(unpack), equal_to(_CANDIDATES))
-        assert_that(packed | beam.Map(size), equal_to([1, 1, 1]), label="sizes")
+    rows = np.frombuffer(pack(_CANDIDATES[:1] * 5)[0].rows, ROW)
+    packed = list(pack_rows("wavelet", rows))
+    assert [size(one) for one in packed] == [2, 2, 1]
+    assert [one for some in packed for one in unpack(some)] == _CANDIDATES[:1] * 5
+    assert list(pack_rows("wavelet", rows[:0])) == []

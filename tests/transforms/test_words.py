@@ -14,9 +14,10 @@ from transforms.grouping import words as grouping
 from transforms.imaging import words as imaging
 from transforms.imaging.decode import DecodeLimits
 from transforms.imaging.words import word_rows
+from transforms.packing import unpack
 from transforms.records import Candidate, ImageRef
 from transforms.rounds import blank_edge, merge
-from transforms.words import ProposeByWords, part_count, words_size
+from transforms.words import ProposeByWords, part_count, share_count, words_size
 
 
 def _picture(seed):
@@ -56,22 +57,29 @@ def _pair(first, second, plain):
     return (*sorted((digest(first), digest(second))), plain)
 
 
-@pytest.mark.parametrize(("images", "packed"), [(1 << 17, 2048), (1 << 17, 2), (2, 2048), (1, 3)])
-def test_g2_pairs_do_not_depend_on_the_parts(monkeypatch, images, packed):
+@pytest.mark.parametrize(
+    ("images", "packed", "shares"),
+    [(1 << 17, 2048, 1), (1 << 17, 2, 1), (1 << 17, 2, 4), (2, 2048, 2), (1, 3, 1)],
+)
+def test_g2_pairs_do_not_depend_on_the_units(monkeypatch, images, packed, shares):
     monkeypatch.setattr(module, "_PART_IMAGES", images)
     monkeypatch.setattr(module, "_PACKED_IMAGES", packed)
+    monkeypatch.setattr(module, "_SHARES", shares)
+    monkeypatch.setattr(module, "_SHARED_IMAGES", 0)
     with TestPipeline("FnApiRunner") as pipeline:
         found = pipeline | beam.Create(_contents()) | ProposeByWords(4)
         assert_that(
-            found.candidates | beam.Map(_shape),
+            found.candidates | beam.FlatMap(unpack) | beam.Map(_shape),
             equal_to([_pair("one", "crop", True), _pair("two", "mirrored", False)]),
         )
         read = found.stats | beam.Map(lambda s: s.items_in) | beam.CombineGlobally(sum)
         assert_that(read, equal_to([5]), label="every content with words counted once")
 
 
-def test_h5_a_cut_is_a_cap(monkeypatch):
+@pytest.mark.parametrize("shared_images", [0, 100])
+def test_h5_a_cut_is_a_cap(monkeypatch, shared_images):
     monkeypatch.setattr(grouping, "DF_CUT", 2)
+    monkeypatch.setattr(module, "_SHARED_IMAGES", shared_images)
     words = word_rows(_picture(1))
     contents = [make_content(name)._replace(words=words.tobytes()) for name in "abc"]
     different = len(np.unique(grouping.postings(words)[0]["word"]))
@@ -92,7 +100,9 @@ def test_g7_one_vote_is_refused():
         ProposeByWords(1)
 
 
-def test_parts_grow_with_the_images():
+def test_parts_grow_with_the_images_and_one_part_has_shares():
+    counts = (0, 2047, 2048, 1 << 17, (1 << 17) + 1)
+    assert [share_count(n) for n in counts] == [1, 1, 2, 2, 1]
     assert [part_count(n) for n in (0, 1, 1 << 17, (1 << 17) + 1, 10**6)] == [1, 1, 1, 2, 8]
 
 
