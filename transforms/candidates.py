@@ -47,7 +47,7 @@ EXHAUSTIVE_KEYS = 100_000
 # Few enough that the units of a small job are work for several workers; an exhaustive unit of the
 # largest one compares 8,334 keys with as many, about 1 s. A banded one holds at most
 # 500,000 and 500,000, about 500 MB.
-_BLOCK_KEYS = 2048
+_BLOCK_KEYS = 4096
 _BANDED_BLOCK_KEYS = 500_000
 # Each block travels once per block: beyond so many exhaustive ones, blocks grow instead.
 _MAX_BLOCKS = 12

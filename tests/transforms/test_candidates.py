@@ -132,7 +132,7 @@ def test_beyond_the_limit_bands_find_near_copies_and_a_cap_says_so(monkeypatch, 
 
 @pytest.mark.parametrize(
     ("keys", "blocks"),
-    [(0, 1), (2048, 1), (2049, 2), (10**5, 12), (10**5 + 1, 3), (10**6, 3), (10**8, 200)],
+    [(0, 1), (4096, 1), (4097, 2), (10**5, 12), (10**5 + 1, 3), (10**6, 3), (10**8, 200)],
 )
 def test_blocks_grow_in_number_and_size(keys, blocks):
     assert block_count(keys) == blocks
