@@ -347,6 +347,11 @@ class _PackMembersDoFn(beam.DoFn):
             yield in_global_window(b"".join(self.starts))
 
 
+def _without_words(content: Content) -> Content:
+    # They have done their work, and weigh more than all the rest.
+    return content._replace(words=b"")
+
+
 class _KeepNeededDoFn(beam.DoFn):
     """Drops contents that are in no pair and have no copies, before they cross the shuffle."""
 
@@ -359,8 +364,7 @@ class _KeepNeededDoFn(beam.DoFn):
     ) -> Iterator[tuple[bytes, Content]]:
         if self.members is None:
             self.members = np.sort(_numbers(members))
-        # Words have done their work, and weigh more than all the rest.
-        self.held.append(content._replace(words=b""))
+        self.held.append(content)
         if len(self.held) == _HELD:
             yield from self._needed()
 
@@ -414,8 +418,13 @@ class KeyByComponent(beam.PTransform):
         starts = self.members | "Pack members" >> (
             beam.ParDo(_PackMembersDoFn()).with_output_types(bytes)
         )
-        keyed = contents | "Key needed" >> (
-            beam.ParDo(_KeepNeededDoFn(), AsIter(starts)).with_output_types(tuple[bytes, Content])
+        keyed = (
+            contents
+            | "Without words" >> beam.Map(_without_words).with_output_types(Content)
+            | "Key needed"
+            >> beam.ParDo(_KeepNeededDoFn(), AsIter(starts)).with_output_types(
+                tuple[bytes, Content]
+            )
         )
         out = (
             {"content": keyed, "component": self.members}

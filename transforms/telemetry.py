@@ -170,6 +170,7 @@ class MeteredDoFn(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput[Literal["stats"], StageStats]]:
         """Emit the bundle's statistics."""
-        if self.meter.items_in or self.meter.skipped:
+        # Of work that is shared, one bundle counts what comes in.
+        if self.meter.items_in or self.meter.items_out or self.meter.skipped:
             self.meter.report(flush=True)
             yield beam.pvalue.TaggedOutput(STATS, in_global_window(self.meter.stats()))

@@ -40,6 +40,13 @@ _SHARES = 2  # a power of two
 _SHARED_IMAGES = 2048
 
 
+class Unit(NamedTuple):
+    """A unit of work: a part of the words, or all of them and a share of the pairs of images."""
+
+    number: int  # of the part or share
+    images: int  # with words there are in all
+
+
 class PackedWords(NamedTuple):
     """Words of some images."""
 
@@ -48,6 +55,7 @@ class PackedWords(NamedTuple):
     words: bytes  # grouping.words.POSTING
 
 
+beam.coders.registry.register_coder(Unit, beam.coders.RowCoder)
 beam.coders.registry.register_coder(PackedWords, beam.coders.RowCoder)
 
 
@@ -85,44 +93,58 @@ def words_size(width: int, height: int) -> tuple[int, int]:
 
 
 class _PackDoFn(beam.DoFn):
-    """Gathers a bundle's words by unit of work."""
+    """Packs the words of a bundle, so that what is read twice is small."""
 
     def start_bundle(self) -> None:
-        self.images: list[Content] = []
-        self.contents = 0
+        self.images: list[tuple[bytes, bytes]] = []
 
-    def process(self, content: Content, contents: int) -> Iterator[tuple[int, PackedWords]]:
+    def process(self, content: Content) -> Iterator[PackedWords]:
+        if not content.words:
+            return
         report_progress(STAGE, 0, 1)
-        self.images.append(content)
-        self.contents = contents
+        self.images.append((content.content, content.words))
         if len(self.images) == _PACKED_IMAGES:
-            yield from _packed(self.images, contents)
+            yield _packed(self.images)
             self.images = []
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         if self.images:
-            yield from map(in_global_window, _packed(self.images, self.contents))
+            yield in_global_window(_packed(self.images))
 
 
-def _packed(images: list[Content], contents: int) -> Iterator[tuple[int, PackedWords]]:
-    """Yield the words of images, at most 65,536, by unit of work."""
-    rows = np.frombuffer(b"".join(image.words for image in images), ROW)
-    lengths = [len(image.words) // ROW.itemsize for image in images]
-    words, row = grouping.postings(rows)
+def _packed(images: list[tuple[bytes, bytes]]) -> PackedWords:
+    """Pack the ids and ``imaging.words.ROW`` of images, at most 65,536."""
+    names, rows = zip(*images, strict=True)
+    lengths = [len(row) // ROW.itemsize for row in rows]
+    words, row = grouping.postings(np.frombuffer(b"".join(rows), ROW))
     number = np.repeat(np.arange(len(images), dtype=np.uint16), lengths)[row]
+    counts = np.bincount(number, minlength=len(images)).astype(np.uint32)
     order = np.argsort(number, kind="stable")
-    words, number = words[order], number[order]
-    parts = part_count(contents)
-    shortest = words["word"] >> np.uint32(WORD_BITS - grouping.word_width(contents))
+    return PackedWords(b"".join(names), counts.tobytes(), words[order].tobytes())
+
+
+def _packed_count(packed: PackedWords) -> int:
+    return len(packed.ids) // _ID_BYTES
+
+
+def _deal(packed: PackedWords, counts: Iterable[int]) -> Iterator[tuple[Unit, PackedWords]]:
+    """Send words to the units that match them."""
+    images = sum(counts)
+    parts = part_count(images)
+    if parts == 1:
+        for share in range(share_count(images)):
+            yield Unit(share, images), packed
+        return
+    words = np.frombuffer(packed.words, grouping.POSTING)
+    number = np.repeat(np.arange(_packed_count(packed)), np.frombuffer(packed.counts, np.uint32))
+    shortest = words["word"] >> np.uint32(WORD_BITS - grouping.word_width(images))
     # Multiplied, so that words that differ in few bits are spread.
     part = (shortest * np.uint32(2654435761) >> np.uint32(8)) % np.uint32(parts)
-    names = b"".join(image.content for image in images)
     for index in range(parts):
         inside = part == index
-        counts = np.bincount(number[inside], minlength=len(images)).astype(np.uint32)
-        packed = PackedWords(names, counts.tobytes(), words[inside].tobytes())
-        for share in range(share_count(contents)):
-            yield index + share, packed
+        inner = np.bincount(number[inside], minlength=_packed_count(packed)).astype(np.uint32)
+        some = PackedWords(packed.ids, inner.tobytes(), words[inside].tobytes())
+        yield Unit(index, images), some
 
 
 def _unpack(
@@ -157,23 +179,24 @@ class _MatchDoFn(MeteredDoFn):
         self.least_votes = least_votes
 
     def process(
-        self, packed: tuple[int, Iterable[PackedWords]], contents: int
+        self, packed: tuple[Unit, Iterable[PackedWords]]
     ) -> Iterator[
         PackedCandidates
         | beam.pvalue.TaggedOutput[Literal["matches"], tuple[int, bytes]]
         | beam.pvalue.TaggedOutput[Literal["caps"], Cap]
     ]:
-        parts, width = part_count(contents), grouping.word_width(contents)
+        unit = packed[0]
+        parts, width = part_count(unit.images), grouping.word_width(unit.images)
         with self.meter.work(0):
             names, image, words = _unpack(packed[1])
             # Each image is in all units: it is counted in the first.
-            searched = len(names) if packed[0] == 0 else 0
+            searched = len(names) if unit.number == 0 else 0
             self.meter.items_in += searched
         report_progress(STAGE, searched)
         cut = 0
         if parts == 1:
             with self.meter.work(0):
-                share = grouping.Share(packed[0], share_count(contents))
+                share = grouping.Share(unit.number, share_count(unit.images))
                 votes, cut = grouping.find_pairs(words, image, width, self.least_votes, share)
                 self.meter.items_out += len(votes.first)
             yield from _candidates(names, votes)
@@ -232,10 +255,6 @@ class _VoteDoFn(MeteredDoFn):
         yield from _candidates(names, votes)
 
 
-def _has_words(content: Content) -> bool:
-    return bool(content.words)
-
-
 @dataclasses.dataclass(eq=False)
 class ProposeByWords(beam.PTransform):
     """Propose every pair of contents with enough words in common whose places agree.
@@ -254,15 +273,17 @@ class ProposeByWords(beam.PTransform):
     @several_outputs
     def expand(self, contents: beam.PCollection[Content]) -> ProposedPairs:
         """Turn contents into candidates, and the statistics and caps of the search."""
-        worded = contents | "With words" >> beam.Filter(_has_words)
-        count = beam.pvalue.AsSingleton(worded | "Count" >> beam.combiners.Count.Globally())
+        packed = contents | "Pack words" >> beam.ParDo(_PackDoFn()).with_output_types(PackedWords)
+        counts = packed | "Count packed" >> beam.Map(_packed_count).with_output_types(int)
         matched = (
-            worded
-            | "Pack words"
-            >> beam.ParDo(_PackDoFn(), count).with_output_types(tuple[int, PackedWords])
+            packed
+            | "Deal words"
+            >> beam.FlatMap(_deal, beam.pvalue.AsIter(counts)).with_output_types(
+                tuple[Unit, PackedWords]
+            )
             | "Group words" >> beam.GroupByKey()
             | "Match words"
-            >> beam.ParDo(_MatchDoFn(self.least_votes), count)
+            >> beam.ParDo(_MatchDoFn(self.least_votes))
             .with_output_types(
                 PackedCandidates, matches=tuple[int, bytes], caps=Cap, stats=StageStats
             )
