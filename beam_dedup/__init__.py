@@ -11,6 +11,7 @@ A tour, from the command line inwards:
 - ``estimate``: what a dry run says.
 - ``reports``: read a report, lock an output folder.
 - ``imports``: Beam without what an embedded run never uses.
+- ``garbage``: when Python looks for it.
 - ``messages``: text that is safe for terminals, logs and shells.
 
 Example::
@@ -18,7 +19,6 @@ Example::
     import beam_dedup
 
     result = beam_dedup.deduplicate("photos", "report")
-    print(result.counts)
     print(result.counts)
 """
 

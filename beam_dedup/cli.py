@@ -18,10 +18,10 @@ from typing import TextIO
 
 import beam_dedup
 from beam_dedup import imports, job, options, progress
+from beam_dedup.garbage import few_collections
 from beam_dedup.messages import count, duration, one_line, redact, safe_line, shell_command, size
 from beam_dedup.options import UsageError
 from beam_dedup.runners import Interrupts, JobError
-from beam_dedup.worker import few_collections
 
 log = logging.getLogger(__name__)
 

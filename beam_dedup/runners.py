@@ -21,13 +21,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from beam_dedup.garbage import few_collections, no_collections
 from beam_dedup.messages import describe_failure
 from beam_dedup.options import RunConfig, UsageError
 from beam_dedup.worker import (
     LAST_WORDS,
     LIFELINE,
     MARK,
-    few_collections,
     release_buffers,
     remember_signatures,
     remember_states,
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BYTES_A_WORKER = 2**30
+# Without it Beam asks beartype how types compare, which it imports for that; ours are plain.
+_BEAM_ARGS = ("--disable_beartype",)
 # Beam's names of the threads that wait for a worker process and that read what it sends.
 _WORKER_THREADS = frozenset({"run_worker"})
 _READ_THREADS = frozenset({"beam_control_read", "read_grpc_client_inputs"})
@@ -152,7 +154,7 @@ def _run_here(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> A
     release_buffers()
     remember_states()
     remember_signatures()
-    options = PipelineOptions(beam_args)
+    options = PipelineOptions([*beam_args, *_BEAM_ARGS])
     runner = FnApiRunner(provision_info=_provision(options))
     pipeline = _built(build, runner, options)
     result = pipeline.run()
@@ -175,7 +177,7 @@ def _run_processes(
     release_buffers()
     remember_states()
     remember_signatures()
-    options = PipelineOptions([*beam_args, f"--direct_num_workers={workers}"])
+    options = PipelineOptions([*beam_args, *_BEAM_ARGS, f"--direct_num_workers={workers}"])
     # Beam hands the line to a shell: exec leaves no shell between, quotes let folders have spaces.
     program = "from beam_dedup.worker import main; main()"
     command = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(program)}"
@@ -197,8 +199,9 @@ def _built(build: Callable[[beam.Pipeline], None], runner: Any, options: Any) ->
     # Beam asks for a view of the options whenever it compares two types, and makes a parser for
     # each: 0.3 s in all. Views of one class are alike, since all of them share their values.
     options.__dict__["view_as"] = functools.cache(options.view_as)
-    pipeline = beam.Pipeline(runner, options=options)
-    build(pipeline)
+    with no_collections():
+        pipeline = beam.Pipeline(runner, options=options)
+        build(pipeline)
     return pipeline
 
 

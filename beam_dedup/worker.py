@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import faulthandler
 import functools
-import gc
 import logging
 import os
 import signal
@@ -22,10 +21,10 @@ from pathlib import Path
 from types import MethodType
 from typing import Any
 
+from beam_dedup.garbage import few_collections
 from beam_dedup.imports import import_beam
 
 _M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1  # of glibc's malloc.h
-_COLLECT_AFTER = 50_000  # objects made and not freed; Python's default is 700
 _KEPT_BYTES = 128 << 20  # free at the end of the heap; given back beyond
 _MAPPED_BYTES = 128 << 20  # from which on an array or buffer is a mapping of its own
 _QUEUED_BYTES = 16 << 20  # waiting to be sent to, or read by, one worker
@@ -222,7 +221,8 @@ def remember_signatures() -> None:
     """Make Beam read the signature, the hints and the source of each function once.
 
     Beam 2.77 does so for every step, and more than once: a tenth of a job's start. Its answers
-    follow from the function alone, and whether it is bound.
+    follow from the function alone, and whether it is bound. Nor need it look for mixed ``yield``
+    and ``return``, or note the lines that each hint comes from, for a message that none gets.
     """
     from apache_beam.transforms import core
     from apache_beam.typehints.decorators import IOTypeHints
@@ -230,7 +230,8 @@ def remember_signatures() -> None:
     if hasattr(core.get_signature, "remembers"):
         return
     core.get_signature = _remembered(core.get_signature)
-    core._check_fn_use_yield_and_return = _remembered(core._check_fn_use_yield_and_return)
+    core._check_fn_use_yield_and_return = lambda function: False
+    IOTypeHints._make_origin = classmethod(lambda *_, **__: [])
     IOTypeHints.from_callable = staticmethod(_remembered(IOTypeHints.from_callable))
 
 
@@ -250,21 +251,6 @@ def _remembered(ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     answer.remembers = True  # type: ignore[attr-defined]
     return answer
-
-
-@contextlib.contextmanager
-def few_collections() -> Iterator[None]:
-    """Collect garbage seldom while the body runs.
-
-    Importing Beam and building a pipeline make hundreds of thousands of objects that stay, and the
-    collector looks at them again and again: 0.4 s of a job's start.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(_COLLECT_AFTER, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def keep_last_words(folder: Path) -> None:
@@ -290,8 +276,8 @@ def main() -> None:
     if path := os.environ.get(LIFELINE):
         hold_lifeline(Path(path))
         keep_last_words(Path(path).parent)
+    import_beam()
     with few_collections():
-        import_beam()
         from apache_beam.runners.worker import sdk_worker_main
 
         release_buffers()

@@ -19,7 +19,8 @@ class Listener(logging.Handler):
 
 logging.getLogger().addHandler(Listener())
 {body}
-unused = ("apache_beam.io.azure.blobstoragefilesystem", "azure.identity", "pymongo", "bson")
+unused = ("apache_beam.io.azure.blobstoragefilesystem", "azure.identity", "pymongo", "bson",
+    "beartype.door", "httplib2", "yaml")
 said = [name for name in Listener.said if "mongo" in name]
 print(json.dumps([[name for name in unused if name in sys.modules], said]))
 """
@@ -50,3 +51,29 @@ def test_what_was_left_out_can_be_imported_afterwards() -> None:
 def test_a_beam_that_is_there_stays_as_it_is() -> None:
     body = "import apache_beam\nbefore = set(sys.modules)\nimport_beam()"
     assert _run(f"{body}\nassert set(sys.modules) == before")[1] == []
+
+
+def test_a_function_that_beam_has_for_later_is_the_real_one_when_it_is_called() -> None:
+    body = (
+        "import_beam()\nassert 'yaml' not in sys.modules\n"
+        "from apache_beam.transforms import external\n"
+        "text = external.yaml.dump({'a': [1]}, default_flow_style=True)\n"
+        "import yaml\nassert yaml.safe_load(text) == {'a': [1]} and external.yaml is not yaml\n"
+        "from apache_beam.typehints import typehints\n"
+        "assert typehints.is_subhint(bool, int) and not typehints.is_subhint(str, int)"
+    )
+    assert _run(body) == [["beartype.door", "yaml"], []]
+
+
+def test_blas_has_one_thread_unless_the_user_says_otherwise() -> None:
+    body = "import os\nimport_beam()\nassert os.environ['OMP_NUM_THREADS'] == {threads!r}"
+    assert _run(body.format(threads="1")) == [[], []]
+    given = "import os\nos.environ['OMP_NUM_THREADS'] = '3'\n"
+    assert _run(given + body.format(threads="3")) == [[], []]
+
+
+def test_numpy_is_loaded_after_the_number_of_its_threads_is_set() -> None:
+    assert _run("import beam_dedup.cli, beam_dedup.worker\nassert 'numpy' not in sys.modules") == [
+        [],
+        [],
+    ]

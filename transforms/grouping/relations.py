@@ -1,7 +1,5 @@
 """The names of how one image derives from another."""
 
-from transforms.imaging.orientation import is_mirror
-
 RELATIONS = (
     "exact",
     "pixels",
@@ -36,6 +34,9 @@ def whole_image_relation(orientation: int, same_size: bool, recoloured: bool) ->
     Returns:
         ``mirrored``, ``turned``, ``recoloured``, ``resized`` or ``reencoded``, the first that fits.
     """
+    # Here: the names of the relations are wanted before numpy is.
+    from transforms.imaging.orientation import is_mirror
+
     if is_mirror(orientation):
         return "mirrored"
     if orientation != 1:

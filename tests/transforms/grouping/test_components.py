@@ -122,6 +122,29 @@ def test_a_path_in_the_order_of_its_ids_is_left_to_one_worker():
     assert _set(found) == {(n.to_bytes(32, "big"), bytes(32)) for n in range(1001)}
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_labels_without_scipy_are_those_of_scipy(seed):
+    random = np.random.default_rng(seed)
+    path = random.permutation(3000)
+    few, many = random.integers(0, 3000, (2, 2, 1000 * (seed + 1)))
+    for rows, columns in ((path[:-1], path[1:]), few, many, np.empty((2, 0), int)):
+        labels = graph._label_here(3000, rows, columns)
+        assert labels.tolist() == graph._label_by_scipy(3000, rows, columns).tolist()
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.integers(0, 40)).filter(lambda edge: edge[0] != edge[1]),
+        max_size=60,
+    )
+)
+def test_many_pairs_are_labelled_by_scipy_and_alike(edges):
+    pairs, expected = _pairs(edges), sorted(_union_find(edges, _id).items())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "_SCIPY_PAIRS", -1)
+        assert sorted(graph.label_pairs(pairs).tolist()) == expected
+
+
 def test_components_carry_their_least_id():
     pairs = _pairs([(3, 6), (12, 3), (1, 4), (6, 9)])
     ids, labels = graph.label_components(pairs["a"], pairs["b"])
