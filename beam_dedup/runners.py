@@ -149,7 +149,12 @@ def _run_named(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> 
 def _run_here(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> Any:
     """Run in this process and thread."""
     from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.portability.fn_api_runner import worker_handlers
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
+    # As worker processes have it. Each bundle reads a side input once; to weigh one for the cache
+    # takes a walk over all modules.
+    worker_handlers.STATE_CACHE_SIZE_MB = 0
 
     release_buffers()
     remember_states()
