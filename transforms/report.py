@@ -15,6 +15,7 @@ import io
 import json
 import platform
 import re
+import string
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -190,6 +191,8 @@ class _WriteTable(beam.PTransform):
 # four are the full-width forms of the first four.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _HIDING_STARTS = ("\t", "\r", "\n", "\0")
+# How almost all texts start, to which nothing of that applies.
+_HARMLESS_STARTS = frozenset(f"{string.ascii_letters}{string.digits}/")
 
 
 def csv_cell(value: Any) -> Any:
@@ -207,7 +210,10 @@ def _csv_column(column: pa.ChunkedArray) -> list[Any]:
         column = pc.cast(column, pa.string())
     elif not pa.types.is_string(column.type):
         return column.to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
-    return [csv_cell(value) for value in column.to_pylist()]
+    return [
+        text if text is None or text[:1] in _HARMLESS_STARTS else csv_cell(text)
+        for text in column.to_pylist()
+    ]
 
 
 def _write_csv(store: Store, drafts: Drafts, path: str, shards: list[ReportFile]) -> ReportFile:

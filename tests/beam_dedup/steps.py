@@ -80,3 +80,40 @@ def build(pipeline: beam.Pipeline, step: beam.DoFn, folder: str) -> None:
         | "Group" >> beam.GroupByKey()
         | "Sum" >> beam.ParDo(Sum(folder))
     )
+
+
+class _SetUp(beam.DoFn):
+    """Write a file when it is set up, and pass elements on."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def setup(self) -> None:
+        Path(self._path).touch()
+
+    def process(self, element: tuple[int, object]) -> Iterator[tuple[int, object]]:
+        yield element
+
+
+def _write_lengths(_: int, path: str, nothing: list[object], all_: list[object]) -> None:
+    Path(path).write_text(f"{len(nothing)} {len(all_)}", encoding="ascii")
+
+
+def build_with_a_branch_of_nothing(pipeline: beam.Pipeline, folder: str) -> None:
+    """Group nothing and something, and write how much of each arrives."""
+    some = pipeline | "Some" >> beam.Create([(number % 3, number) for number in range(30)])
+    none = some | "Drop" >> beam.Filter(lambda _: False)
+    grouped = none | "Group nothing" >> beam.GroupByKey()
+    passed = grouped | "Pass nothing" >> beam.ParDo(_SetUp(f"{folder}/nothing"))
+    summed = some | "Group" >> beam.GroupByKey()
+    all_ = (
+        (passed, summed)
+        | "All" >> beam.Flatten()
+        | "Pass all" >> beam.ParDo(_SetUp(f"{folder}/all"))
+    )
+    sides = [beam.pvalue.AsList(passed), beam.pvalue.AsList(all_)]
+    _ = (
+        pipeline
+        | "One" >> beam.Create([1])
+        | "Write" >> beam.Map(_write_lengths, f"{folder}/lengths", *sides)
+    )

@@ -72,6 +72,14 @@ def test_workers_get_environment_and_options(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+def test_a_stage_without_elements_is_not_set_up(out: Path, side: Path, workers: int) -> None:
+    build = functools.partial(steps.build_with_a_branch_of_nothing, folder=str(out))
+    runners.run(build, RunConfig(workers=workers), [], side)
+    assert sorted(path.name for path in out.iterdir()) == ["all", "lengths"]
+    assert (out / "lengths").read_text() == "0 3"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
 def test_r13_a_failing_step_is_one_line(out: Path, side: Path, workers: int) -> None:
     build = functools.partial(steps.build, step=steps.Fail(), folder=str(out))
     with pytest.raises(JobError) as caught:
