@@ -216,7 +216,8 @@ class _Block:
             return
         led = self._measure(followers, self.leaders[followers])
         yield led
-        same_key = np.ascontiguousarray(self.keys.values[:, followers].T).view(f"V{4 * BANDS}")
+        values = np.ascontiguousarray(self.keys.values[:, followers].T)
+        same_key = values.view(f"V{values.itemsize * BANDS}")
         order = np.argsort(self.precedence[followers])
         _, first, back = np.unique(same_key.ravel()[order], return_index=True, return_inverse=True)
         firsts = np.empty_like(followers)

@@ -42,10 +42,9 @@ def distances(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.u
     differing = np.bitwise_count(
         np.ascontiguousarray(left).view(np.uint64) ^ np.ascontiguousarray(right).view(np.uint64)
     )
-    bits = differing[..., 0].astype(np.uint16)
-    for word in range(1, _WORDS):  # six times as quick as a sum over so short an axis
-        bits += differing[..., word]
-    return np.asarray(bits, np.uint16)
+    # A third of the time of a sum along so short an axis; three words fit a byte, four do not.
+    three = differing[..., 0] + differing[..., 1] + differing[..., 2]
+    return np.asarray(three.astype(np.uint16) + differing[..., 3], np.uint16)
 
 
 def measure(

@@ -68,6 +68,31 @@ def test_a_turned_image_has_the_same_values(width, orientation):
     assert np.array_equal(keys.values[:, 0], keys.values[:, 1])
 
 
+@pytest.mark.parametrize("width", [16, 20, 24, 28])
+@pytest.mark.parametrize("rows", [1, 7, 50])
+def test_values_are_the_least_over_the_orientations_and_frames_attain_them(
+    monkeypatch, width, rows
+):
+    monkeypatch.setattr(module, "_ROWS", rows)
+    signs = compact(random_keys(50, 3, 3))
+    keys = band_keys(signs, width)
+    columns, masks = band_masks(width)
+    for band in range(BANDS):
+        masked = (keys.turned[..., columns[band]] & masks[band]).astype(np.int64)
+        values = (masked << np.arange(masked.shape[2])[::-1] * 8).sum(axis=2)
+        assert np.array_equal(keys.values[band], values.min(axis=0))
+        assert np.array_equal(keys.frames[band], values.argmin(axis=0))
+
+
+def test_some_of_the_images_have_the_keys_that_they_had_among_all():
+    signs = compact(random_keys(50, 4, 256))
+    rows = np.array([3, 48, 7])
+    some, alone = band_keys(signs, 16).take(rows), band_keys(signs[rows], 16)
+    for one, other in zip(some, alone, strict=True):
+        assert np.array_equal(one, other)
+        assert one.flags.c_contiguous
+
+
 @pytest.mark.parametrize("width", [16, 20, 24])
 @pytest.mark.parametrize("chunk", [1 << 18, 7])
 def test_banded_pairs_are_those_that_share_a_band(monkeypatch, width, chunk):
