@@ -211,7 +211,7 @@ def band_keys(signs: NDArray[np.uint8], width: int, bands: int = BANDS) -> Bande
     frames = np.empty((bands, len(signs)), np.uint8)
     # It rides below the value, so that one minimum finds both.
     kind = np.uint32 if 8 * columns.shape[1] + 3 <= 32 else np.uint64
-    orientation = np.arange(ORIENTATIONS, dtype=kind)[:, None]
+    orientation = np.arange(ORIENTATIONS)[:, None].astype(kind)
     for start in range(0, len(signs), _ROWS):
         part = slice(start, start + _ROWS)
         by_byte = np.ascontiguousarray(turned[:, part].transpose(2, 0, 1))
@@ -219,7 +219,7 @@ def band_keys(signs: NDArray[np.uint8], width: int, bands: int = BANDS) -> Bande
             value = np.zeros(by_byte.shape[1:], kind)
             for byte, mask in zip(columns[band], masks[band], strict=True):
                 value = value << 8 | (by_byte[byte] & mask)
-            least = (value << 3 | orientation).min(axis=0)
+            least = np.bitwise_or(value << 3, orientation).min(axis=0)
             values[band, part], frames[band, part] = least >> 3, least & 7
     return BandedKeys(turned, values, frames)
 
