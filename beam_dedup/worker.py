@@ -21,6 +21,7 @@ from pathlib import Path
 from types import MethodType
 from typing import Any
 
+from beam_dedup import spill
 from beam_dedup.garbage import few_collections
 from beam_dedup.imports import import_beam
 
@@ -89,6 +90,10 @@ class _ReadOnce(list[Any]):
             yield item() if callable(item) else item
 
 
+def _make(message: Callable[..., Any], part: Any) -> Any:
+    return message(data=spill.read(part))
+
+
 def _send_whole_inputs() -> None:
     """Make Beam's embedded runner send a stage's whole input, and buffer by buffer.
 
@@ -112,10 +117,11 @@ def _send_whole_inputs() -> None:
 
         def send_all() -> None:
             try:
-                for buffer in filter(None, buffers or ()):
+                for part in filter(None, spill.parts(buffers or ())):
                     while channel._pending_send.qsize() + channel._to_send.qsize():
-                        time.sleep(_POLL_S)  # a buffer may be 100 MB: one waits, not four
-                    stream._flush_callback(buffer)  # what it calls with a copy of its buffers
+                        time.sleep(_POLL_S)  # a part may be 100 MB: one waits, not four
+                    # What it calls with a copy of its buffers.
+                    stream._flush_callback(spill.read(part))
                 stream.close()
             except Exception as error:
                 channel._exception = error  # raised by whoever waits for what the bundle gives
@@ -128,7 +134,9 @@ def _send_whole_inputs() -> None:
             make = functools.partial(
                 beam_fn_api_pb2.Elements.Data, instruction_id=bundle, transform_id=transform
             )
-            queue.extend(functools.partial(make, data=buffer) for buffer in buffers or ())
+            queue.extend(
+                functools.partial(_make, make, part) for part in spill.parts(buffers or ())
+            )
         else:
             # The queue is bounded, and a worker reads on only when the bundle has begun.
             threading.Thread(target=send_all, name="send_input", daemon=True).start()
@@ -137,7 +145,7 @@ def _send_whole_inputs() -> None:
 
 
 def _group_in_slices() -> None:
-    """Make Beam's embedded runner encode groups slice by slice, and free what is encoded.
+    """Make Beam's embedded runner encode groups slice by slice, each when it is sent.
 
     Beam 2.77 encodes all groups of a shuffle into one buffer, beside the groups themselves, and a
     buffer is sent as one message, of which there are several copies.
@@ -146,23 +154,26 @@ def _group_in_slices() -> None:
 
     whole = GroupingBuffer.partition
 
-    def partition(grouping: GroupingBuffer, parts: int) -> list[list[bytes]]:
-        known: list[list[bytes]] | None = grouping._grouped_output
-        if known:
-            return known
-        encoded: list[list[bytes]] = [[] for _ in range(parts)]
-        table = grouping._table
-        keys = list(table)
-        size = parts * -(-len(keys) // (parts * _SLICES)) or parts
-        for start in range(0, len(keys), size):
-            # The very groups of this slice; then Beam's own code encodes them.
-            grouping._table = {key: table.pop(key) for key in keys[start : start + size]}
-            grouping._grouped_output = None
-            for part, buffers in zip(encoded, whole(grouping, parts), strict=True):
-                part += buffers
-        grouping._table = table
-        grouping._grouped_output = encoded
-        return encoded
+    def encode(grouping: GroupingBuffer, keys: list[bytes]) -> bytes:
+        """Return some groups encoded, and let go of them: they are read once."""
+        some = GroupingBuffer(
+            grouping._pre_grouped_coder, grouping._post_grouped_coder, grouping._windowing
+        )
+        some._table = {key: grouping._table.pop(key) for key in keys}
+        return b"".join(whole(some, 1)[0])
+
+    def partition(grouping: GroupingBuffer, parts: int) -> list[list[Callable[[], bytes]]]:
+        if grouping._grouped_output is None:
+            keys = list(grouping._table)
+            size = -(-len(keys) // (parts * _SLICES)) or 1
+            grouping._grouped_output = [
+                [
+                    functools.partial(encode, grouping, own[start : start + size])
+                    for start in range(0, len(own), size)
+                ]
+                for own in (keys[part::parts] for part in range(parts))
+            ]
+        return grouping._grouped_output  # type: ignore[no-any-return]  # Beam is untyped
 
     GroupingBuffer.partition = partition
 
@@ -181,6 +192,7 @@ def release_buffers() -> None:
         return
     _send_whole_inputs()
     _group_in_slices()
+    spill.spill_outputs()
 
     def finish_and_release(operation: DataOutputOperation) -> None:
         finish(operation)

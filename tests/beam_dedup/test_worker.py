@@ -101,11 +101,16 @@ def test_groups_encoded_in_slices_are_the_groups(keys, parts):
     encoded = grouping.partition(parts)
     assert len(encoded) == parts
     assert grouping.partition(parts) is encoded
+    assert len(grouping._table) == keys
     found = {}
     for part in encoded:
-        for one in after.get_impl().decode_all(b"".join(part)):
-            found[one.value[0]] = list(one.value[1])
+        # Each slice is made when it is read, and its groups are let go of.
+        for make in part:
+            for one in after.get_impl().decode_all(make()):
+                found[one.value[0]] = list(one.value[1])
+            assert len(grouping._table) == keys - len(found)
     assert found == expected
+    assert max(map(len, encoded)) <= 64
     with pytest.raises(RuntimeError, match="append after read"):
         grouping.append(b"")
 
