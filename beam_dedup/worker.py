@@ -24,6 +24,7 @@ from typing import Any
 from beam_dedup import spill
 from beam_dedup.garbage import few_collections
 from beam_dedup.imports import import_beam
+from beam_dedup.shuffles import join_directly
 
 _M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1  # of glibc's malloc.h
 _KEPT_BYTES = 128 << 20  # free at the end of the heap; given back beyond
@@ -193,6 +194,7 @@ def release_buffers() -> None:
     _send_whole_inputs()
     _group_in_slices()
     spill.spill_outputs()
+    join_directly()
 
     def finish_and_release(operation: DataOutputOperation) -> None:
         finish(operation)
