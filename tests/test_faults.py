@@ -507,7 +507,7 @@ def test_m7_an_embedding_that_is_no_number_sends_its_pairs_to_review() -> None:
         embedded = pipeline | beam.Create(members) | EmbedMembers(_FakeHandler())
         units = pipeline | "Units" >> beam.Create([unit]).with_output_types(PairUnit)
         # Threshold 0: nothing but the failure keeps these pairs from being accepted.
-        compared = units | CompareGlobals(0.0, embedded.by_unit)
+        compared = units | CompareGlobals(0.0, [embedded.by_unit])
         seen = compared.edges | beam.MapTuple(
             lambda _, e: (
                 e.a,

@@ -85,7 +85,7 @@ class ComparePairs(beam.PTransform):
         edges: list[beam.PCollection[tuple[bytes, Edge]]] = []
         stats: list[beam.PCollection[StageStats]] = []
         joined = ComponentInputs(contents, self.candidates, []).join("Round 1: ")
-        records = None
+        records: list[beam.PCollection] = []
         rounds = self.settings.rounds if self.settings.color.verify else 1
         for number in range(1, rounds + 1):
             last = number == rounds
@@ -101,9 +101,9 @@ class ComparePairs(beam.PTransform):
         joined: beam.PCollection[tuple[bytes, dict[str, list[Any]]]],
         number: int,
         last: bool,
-        records: beam.PCollection | None,
+        records: list[beam.PCollection],
         stats: list[beam.PCollection[StageStats]],
-    ) -> tuple[beam.PCollection, list[beam.PCollection], beam.PCollection | None]:
+    ) -> tuple[beam.PCollection, list[beam.PCollection], list[beam.PCollection]]:
         """Compare what the walk asks for; return what goes on, the edges and the records."""
         settings, name = self.settings, f"Round {number}"
         colors = joined | f"{name}: colour" >> CompareColors(
@@ -116,7 +116,7 @@ class ComparePairs(beam.PTransform):
         )
         stats.append(colors.stats)
         if not settings.color.verify:
-            return colors.unfinished, [colors.edges], None
+            return colors.unfinished, [colors.edges], []
         # Only here: Beam's inference package imports torch where it is installed.
         from transforms.features import ReadMembers
         from transforms.global_features import CompareGlobals, EmbedMembers
@@ -128,12 +128,12 @@ class ComparePairs(beam.PTransform):
             THUMBNAIL_SIDE,
             settings.limits,
             records,
-            colors.unfinished if records is not None else None,
+            colors.unfinished if records else None,
         )
         embedded = read.fresh | f"{name}: embed" >> EmbedMembers(
             DescriptorHandler(settings.batch_size_global)
         )
-        members = (embedded.by_unit, read.reused) | f"{name}: members" >> beam.Flatten()
+        members = [embedded.by_unit, read.reused] if records else [embedded.by_unit]
         compared = colors.undecided | f"{name}: global" >> CompareGlobals(
             settings.global_reject, members, settings.max_group_size_local
         )
@@ -146,7 +146,5 @@ class ComparePairs(beam.PTransform):
             LocalThresholds(settings.local_accept, settings.local_review, settings.relations),
         )
         stats += [read.stats, embedded.stats, compared.stats, verified.stats]
-        known = embedded.records
-        if records is not None and not last:
-            known = (read.carried, known) | f"{name}: records" >> beam.Flatten()
+        known = [embedded.records, read.carried] if records else [embedded.records]
         return colors.unfinished, [colors.edges, compared.edges, verified.edges], known

@@ -7,7 +7,8 @@ so, and its pairs go to review.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
@@ -165,7 +166,8 @@ class _ReadDoFn(MeteredDoFn):
     ]:
         requests = joined[1]["requests"]
         units = sorted(unit for unit, _ in requests)
-        for record in joined[1].get("records", ()):
+        known = (values for name, values in joined[1].items() if name.startswith("records"))
+        for record in chain.from_iterable(known):
             if joined[1]["going_on"]:
                 yield beam.pvalue.TaggedOutput("carried", record)
             report_progress(STAGE, len(units))
@@ -198,20 +200,20 @@ class ReadMembers(beam.PTransform):
     Attributes:
         side: the longer side of the thumbnail in pixels, 1..384.
         limits: what the decoder may spend on one image.
-        earlier: the records of earlier rounds.
+        earlier: the records of earlier rounds; each content's is in one of them.
         unfinished: the components that go on; only their records are carried to the next round.
     """
 
     side: int = 256
     limits: DecodeLimits = dataclasses.field(default_factory=DecodeLimits)
-    earlier: beam.PCollection[MemberRecord] | None = None
+    earlier: Sequence[beam.PCollection[MemberRecord]] = ()
     unfinished: beam.PCollection[tuple[bytes, Unfinished]] | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
         if not 1 <= self.side <= 384:
             raise ValueError(f"side must be in 1..384 pixels, not {self.side!r}")
-        if (self.earlier is None) != (self.unfinished is None):
+        if bool(self.earlier) != (self.unfinished is not None):
             raise ValueError("earlier and unfinished are given together or not at all")
 
     @several_outputs
@@ -222,15 +224,16 @@ class ReadMembers(beam.PTransform):
             | "Ask for members"
             >> beam.FlatMap(_requests).with_output_types(tuple[bytes, tuple[str, Content]])
         }
-        if self.earlier is not None:
-            tagged["records"] = self.earlier | "Key records" >> beam.Map(
+        for number, records in enumerate(self.earlier):
+            tagged[f"records{number}"] = records | f"Key records {number}" >> beam.Map(
                 _by_content
             ).with_output_types(tuple[bytes, MemberRecord])
+        if self.unfinished is not None:
             tagged["going_on"] = self.unfinished | "Name members" >> beam.FlatMap(
                 _members
             ).with_output_types(tuple[bytes, bytes])
-        types = {"requests": tuple[str, Content], "records": MemberRecord, "going_on": bytes}
-        types = {name: types[name] for name in tagged}
+        kinds = {"requests": tuple[str, Content], "going_on": bytes}
+        types = {name: kinds.get(name, MemberRecord) for name in tagged}
         out = (
             tagged
             | "Join requests" >> JoinByKey(bytes, types)

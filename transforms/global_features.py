@@ -5,7 +5,7 @@ In: undecided ``PairUnit`` elements and member records by unit. Out: rejected or
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
@@ -174,8 +174,9 @@ class _CompareDoFn(MeteredDoFn):
         self, joined: tuple[str, dict[str, list[Any]]]
     ) -> Iterator[tuple[bytes, Edge] | beam.pvalue.TaggedOutput[Literal["undecided"], LocalPair]]:
         records: dict[bytes, MemberRecord] = {}
-        for record in joined[1]["records"]:
-            records[record.content] = record
+        for name, values in joined[1].items():
+            if name != "units":
+                records.update((record.content, record) for record in values)
         for unit in joined[1]["units"]:
             yield from self._compare(unit, records)
 
@@ -229,11 +230,11 @@ class CompareGlobals(beam.PTransform):
     Attributes:
         reject_similarity: cosine below which a pair is rejected, 0..1.
         max_group_size_local: distinct contents of one part of the undecided pairs, at least 2.
-        members: the member records by unit.
+        members: the member records by unit; each record is in one of them.
     """
 
     reject_similarity: float
-    members: beam.PCollection[tuple[str, MemberRecord]]
+    members: Sequence[beam.PCollection[tuple[str, MemberRecord]]]
     max_group_size_local: int = 200
 
     def __post_init__(self) -> None:
@@ -245,9 +246,11 @@ class CompareGlobals(beam.PTransform):
     def expand(self, units: beam.PCollection[PairUnit]) -> ComparedGlobals:
         """Turn units and their records into edges and pairs for stage 4."""
         keyed = units | "Key by unit" >> beam.Map(_by_unit).with_output_types(tuple[str, PairUnit])
+        records = {f"records{number}": some for number, some in enumerate(self.members)}
+        types = {"units": PairUnit} | dict.fromkeys(records, MemberRecord)
         out = (
-            {"units": keyed, "records": self.members}
-            | "Join records" >> JoinByKey(str, {"units": PairUnit, "records": MemberRecord})
+            {"units": keyed, **records}
+            | "Join records" >> JoinByKey(str, types)
             | "Compare embeddings"
             >> beam.ParDo(_CompareDoFn(self.reject_similarity, self.max_group_size_local))
             .with_output_types(tuple[bytes, Edge], undecided=LocalPair, stats=StageStats)

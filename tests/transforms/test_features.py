@@ -31,7 +31,10 @@ def test_what_was_read_is_not_read_again_and_goes_on_only_with_its_component(tmp
     with TestPipeline("FnApiRunner") as pipeline:
         units = pipeline | "Units" >> beam.Create([_unit("1", fresh, known), _unit("2", fresh)])
         found = units | ReadMembers(
-            earlier=pipeline | "Records" >> beam.Create(records),
+            earlier=[
+                pipeline | "Records of one round" >> beam.Create(records[:1]),
+                pipeline | "Records of another" >> beam.Create(records[1:]),
+            ],
             unfinished=pipeline
             | "Unfinished"
             >> beam.Create([(b"key", part) for part in going_on]).with_output_types(
@@ -48,4 +51,4 @@ def test_what_was_read_is_not_read_again_and_goes_on_only_with_its_component(tmp
 
 def test_records_without_the_components_that_need_them_are_refused():
     with pytest.raises(ValueError, match="earlier and unfinished are given together"):
-        ReadMembers(earlier=object())
+        ReadMembers(earlier=[object()])
