@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import faulthandler
 import functools
+import itertools
 import logging
 import os
 import signal
@@ -30,8 +31,10 @@ _M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1  # of glibc's ma
 _KEPT_BYTES = 128 << 20  # free at the end of the heap; given back beyond
 _MAPPED_BYTES = 128 << 20  # from which on an array or buffer is a mapping of its own
 _QUEUED_BYTES = 16 << 20  # waiting to be sent to, or read by, one worker
-_POLL_S = 0.005
-_SLICES = 64  # of the groups of a shuffle, at most
+_POLL_S = 0.002
+_SLICES = 64  # of the groups of a shuffle, for each worker and about
+_SLICE_BYTES = 1 << 20  # of a slice at least, since each waits for a poll
+_WEIGHED = 1024  # groups of a shuffle; chance spreads more of them evenly
 LIFELINE = "BEAM_DEDUP_LIFELINE"  # environment variable: path of the FIFO
 MARK = "worker-"  # beside the FIFO: an empty file for each worker, named by its process id
 LAST_WORDS = "stderr-"  # beside the FIFO: what each worker wrote to standard error
@@ -165,18 +168,48 @@ def _group_in_slices() -> None:
 
     def partition(grouping: GroupingBuffer, parts: int) -> list[list[Callable[[], bytes]]]:
         if grouping._grouped_output is None:
-            keys = list(grouping._table)
-            size = -(-len(keys) // (parts * _SLICES)) or 1
             grouping._grouped_output = [
-                [
-                    functools.partial(encode, grouping, own[start : start + size])
-                    for start in range(0, len(own), size)
-                ]
-                for own in (keys[part::parts] for part in range(parts))
+                [functools.partial(encode, grouping, some) for some in slices]
+                for slices in _dealt(_weights(grouping._table), parts)
             ]
         return grouping._grouped_output  # type: ignore[no-any-return]  # Beam is untyped
 
     GroupingBuffer.partition = partition
+
+
+def _weights(table: dict[bytes, list[Any]]) -> dict[bytes, int]:
+    """Return the bytes of each group; of many groups, those of the first for all."""
+    first = {
+        key: sum(len(value) if isinstance(value, bytes) else 1 for value in values)
+        for key, values in itertools.islice(table.items(), _WEIGHED)
+    }
+    usual = sum(first.values()) // max(1, len(first))
+    return first if len(first) == len(table) else dict.fromkeys(table, usual)
+
+
+def _dealt(weights: dict[bytes, int], parts: int) -> list[list[list[bytes]]]:
+    """Deal the keys of groups to parts that have as much to do, each cut into slices.
+
+    The heaviest first, one to each part, then back from the last to the first. A slice is large
+    enough that it is worth the wait for a poll, and of what is sent no more than a 64th.
+    """
+    keys = sorted(weights, key=weights.__getitem__, reverse=True) if parts > 1 else list(weights)
+    for start in range(parts, len(keys), 2 * parts):
+        keys[start : start + parts] = keys[start : start + parts][::-1]
+    least = max(_SLICE_BYTES, -(-sum(weights.values()) // (parts * _SLICES)))
+    return [_cut(keys[part::parts], weights, least) for part in range(parts)]
+
+
+def _cut(keys: list[bytes], weights: dict[bytes, int], least: int) -> list[list[bytes]]:
+    slices: list[list[bytes]] = []
+    held = least
+    for key in keys:
+        if held >= least:
+            slices.append([])
+            held = 0
+        slices[-1].append(key)
+        held += weights[key]
+    return slices
 
 
 def release_buffers() -> None:

@@ -16,6 +16,7 @@ from apache_beam.transforms.core import Windowing
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.typehints.decorators import IOTypeHints
 
+from beam_dedup import worker
 from beam_dedup.worker import release_buffers, remember_signatures
 
 CHUNKS = [b"one", b"", b"two", b"three"]
@@ -85,9 +86,11 @@ def test_one_worker_reads_its_whole_input_each_bundle_its_own():
     assert [e.data for e in read.input_elements("other", ["read"])] == [b"four"]
 
 
-@pytest.mark.parametrize("keys", [0, 1, 5, 1000])
+@pytest.mark.parametrize("least", [1, 100, 1 << 20])
+@pytest.mark.parametrize("keys", [0, 1, 5, 1000, 2000])
 @pytest.mark.parametrize("parts", [1, 2, 3])
-def test_groups_encoded_in_slices_are_the_groups(keys, parts):
+def test_groups_encoded_in_slices_are_the_groups(monkeypatch, keys, parts, least):
+    monkeypatch.setattr(worker, "_SLICE_BYTES", least)
     window = coders.coders.GlobalWindowCoder()
     pair = coders.TupleCoder([coders.BytesCoder(), coders.BytesCoder()])
     groups = coders.TupleCoder([coders.BytesCoder(), coders.IterableCoder(coders.BytesCoder())])
@@ -110,9 +113,18 @@ def test_groups_encoded_in_slices_are_the_groups(keys, parts):
                 found[one.value[0]] = list(one.value[1])
             assert len(grouping._table) == keys - len(found)
     assert found == expected
-    assert max(map(len, encoded)) <= 64
+    assert max(map(len, encoded)) <= 65
+    if least == 1 << 20:
+        assert [len(part) for part in encoded] == [int(keys > part) for part in range(parts)]
     with pytest.raises(RuntimeError, match="append after read"):
         grouping.append(b"")
+
+
+def test_heavy_groups_are_dealt_to_all_workers():
+    weights = {b"%d" % key: weight for key, weight in enumerate([1, 9, 1, 8, 1, 7, 1, 6])}
+    dealt = worker._dealt(weights, 2)
+    assert sorted(key for part in dealt for some in part for key in some) == sorted(weights)
+    assert [sum(weights[key] for some in part for key in some) for part in dealt] == [17, 17]
 
 
 class _Named(beam.DoFn):
