@@ -16,7 +16,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -108,7 +108,7 @@ def run(
         if config.runner is not None:
             return _run_named(build, beam_args)
         workers = config.workers or default_workers()
-        with few_collections():
+        with few_collections(), _no_idle_work():
             if workers == 1:
                 return _run_here(build, beam_args)
             return _run_processes(build, beam_args, workers, folder)
@@ -149,12 +149,7 @@ def _run_named(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> 
 def _run_here(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> Any:
     """Run in this process and thread."""
     from apache_beam.options.pipeline_options import PipelineOptions
-    from apache_beam.runners.portability.fn_api_runner import worker_handlers
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
-
-    # As worker processes have it. Each bundle reads a side input once; to weigh one for the cache
-    # takes a walk over all modules.
-    worker_handlers.STATE_CACHE_SIZE_MB = 0
 
     release_buffers()
     remember_states()
@@ -197,20 +192,20 @@ def _run_processes(
         return alive.watch(pipeline.run)
 
 
-def _skip_empty_bundles() -> None:
-    """Make Beam's embedded runner leave out bundles without an element.
+@contextlib.contextmanager
+def _no_idle_work() -> Iterator[None]:
+    """Keep Beam's embedded runner from work of which nothing comes, while the body runs.
 
     Beam 2.77 sends each stage to each worker, which makes its DoFns and coders for it, also where
-    there is nothing to do: of the 40 stages of a small job a third, and most of those of a second
-    worker. No DoFn of this program says anything of an empty bundle.
+    there is no element: a third of the 40 stages of a small job, and most of those of a second
+    worker. No DoFn of this program says anything of an empty bundle. With one worker it also weighs
+    each side input for a cache, by a walk over all modules; here each bundle reads one once, and
+    worker processes have no such cache.
     """
     from apache_beam.portability.api import beam_fn_api_pb2
+    from apache_beam.runners.portability.fn_api_runner import worker_handlers
     from apache_beam.runners.portability.fn_api_runner.execution import GroupingBuffer
     from apache_beam.runners.portability.fn_api_runner.fn_runner import BundleManager
-
-    process = BundleManager.process_bundle
-    if getattr(process, "skips_empty", False):
-        return
 
     def has_elements(buffer: Any) -> bool:
         if isinstance(buffer, GroupingBuffer):  # to iterate over it would encode all groups
@@ -224,15 +219,19 @@ def _skip_empty_bundles() -> None:
             return process(manager, inputs, outputs, timers, *more)
         return beam_fn_api_pb2.InstructionResponse(), []
 
-    process_unless_empty.skips_empty = True  # type: ignore[attr-defined]
+    process, cache_mb = BundleManager.process_bundle, worker_handlers.STATE_CACHE_SIZE_MB
     BundleManager.process_bundle = process_unless_empty
+    worker_handlers.STATE_CACHE_SIZE_MB = 0
+    try:
+        yield
+    finally:
+        BundleManager.process_bundle = process
+        worker_handlers.STATE_CACHE_SIZE_MB = cache_mb
 
 
 def _built(build: Callable[[beam.Pipeline], None], runner: Any, options: Any) -> beam.Pipeline:
     """Build the pipeline for the embedded runner."""
     import apache_beam as beam
-
-    _skip_empty_bundles()
 
     # Beam asks for a view of the options whenever it compares two types, and makes a parser for
     # each: 0.3 s in all. Views of one class are alike, since all of them share their values.

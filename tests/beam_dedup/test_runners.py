@@ -12,6 +12,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
+from apache_beam.runners.portability.fn_api_runner.fn_runner import BundleManager
 
 from beam_dedup import runners
 from beam_dedup.options import RunConfig, UsageError
@@ -77,6 +79,13 @@ def test_a_stage_without_elements_is_not_set_up(out: Path, side: Path, workers: 
     runners.run(build, RunConfig(workers=workers), [], side)
     assert sorted(path.name for path in out.iterdir()) == ["all", "lengths"]
     assert (out / "lengths").read_text() == "0 3"
+
+
+def test_other_pipelines_of_the_process_have_beam_as_it_is(out: Path, side: Path) -> None:
+    before = BundleManager.process_bundle, worker_handlers.STATE_CACHE_SIZE_MB
+    build = functools.partial(steps.build_with_a_branch_of_nothing, folder=str(out))
+    runners.run(build, RunConfig(workers=1), [], side)
+    assert (BundleManager.process_bundle, worker_handlers.STATE_CACHE_SIZE_MB) == before
 
 
 @pytest.mark.parametrize("workers", [1, 2])
