@@ -57,14 +57,9 @@ _FINE: Final = 8  # cells of a side in which a cell is measured
 _FIXED_BITS: Final = 20
 _FIXED_YCBCR: Final = np.rint(_YCBCR * ((1 << _FIXED_BITS) / _FINE**2)).astype(np.int32)
 _FIXED_OFFSETS: Final = (np.array([0, 256, 256], np.int32) + 1) << (_FIXED_BITS - 1)
-_PERMUTATIONS: Final = np.stack(
-    [
-        _orientation.cell_permutation(GRID_SIDE, value)
-        for value in (1, *_orientation.ORIENTATIONS)  # row 0 is not used: orientations begin at 1
-    ]
-)
 # A caption or logo may hide 14 % of the area, in cells that it touches only in part too.
 _TRIMMED_CELLS: Final = 9
+_BREAK_TIES: Final = 1e-12 * np.arange(_CELLS)
 _LUMA_NOISE: Final = 3.0  # grey levels: rounding, JPEG
 _CHROMA_NOISE: Final = 3.0  # chroma levels: JPEG 20 quantises chroma by steps of up to 40
 _CAST_LIMIT: Final = 0.2  # chroma moved per luma: gains of 1.2 and 0.82 move Cr by 0.175 Y
@@ -152,15 +147,15 @@ def chroma_similarity(
     Returns:
         Similarity, float64 [n] in 0..1, and whether the colours were changed, bool [n].
     """
-    total = np.maximum(weights.sum(axis=1), 1e-9)
-
-    def mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.asarray((weights * values).sum(axis=1) / total, np.float64)
-
-    energy_a, energy_b = mean(np.abs(chroma_a) ** 2), mean(np.abs(chroma_b) ** 2)
+    parts = [luma_a, luma_b, chroma_a.real, chroma_a.imag, chroma_b.real, chroma_b.imag]
+    planes = np.stack(parts, axis=1)
+    # Products of the planes, mean over the cells: all that the hypotheses need is among them.
+    products = (planes * weights[:, None]) @ planes.swapaxes(1, 2)
+    products /= np.maximum(weights.sum(axis=1), 1e-9)[:, None, None]
+    energy_a, energy_b = (products[:, i, i] + products[:, i + 1, i + 1] for i in (2, 4))
+    cross = products[:, 2, 4] + products[:, 3, 5]
     low, high = np.minimum(energy_a, energy_b), np.maximum(energy_a, energy_b)
     floor = _CHROMA_NOISE**2
-    cross = mean((chroma_a * np.conj(chroma_b)).real)
     # Saturation: |low - k high|^2 has its least at k = cross / high.
     k = np.clip(cross / (high + floor), 0.0, 1.0)
     left = np.maximum(low - 2 * k * cross + k * k * high - floor, 0.0)
@@ -168,38 +163,60 @@ def chroma_similarity(
     # Cast: the chroma of the other minus k times this one, against luma.
     ratio = np.sqrt((energy_b + floor) / (energy_a + floor))
     # The gain is shared by both sides, so that exchanging a and b changes nothing.
-    root = np.sqrt(np.clip(ratio, 0.7, 1.0 / 0.7))[:, None]
-    luma = 0.5 * (luma_a + luma_b)
-    change = chroma_b / root - chroma_a * root
-    cast = 1.0 - _beyond_cast(change, luma, weights) / (0.5 * (energy_a + energy_b) + floor)
+    root = np.sqrt(np.clip(ratio, 0.7, 1.0 / 0.7))
+    shared = _Lit(products, (0, 1))
+    change = energy_b / root**2 + energy_a * root**2 - 2.0 * cross
+    along = shared.along(4) / root - shared.along(2) * root
+    cast = 1.0 - _beyond_cast(change, along, shared.energy) / (0.5 * (energy_a + energy_b) + floor)
     # Sepia: one chroma is a brown multiple of luma, so its own colours are gone.
-    brown_a = _beyond_cast(chroma_a, luma_a, weights, _SEPIA) / (energy_a + floor)
-    brown_b = _beyond_cast(chroma_b, luma_b, weights, _SEPIA) / (energy_b + floor)
-    toned = 1.0 - np.minimum(brown_a, brown_b)
+    browns = []
+    for luma, chroma, energy in ((0, 2, energy_a), (1, 4, energy_b)):
+        lit = _Lit(products, (luma,))
+        browns.append(
+            _beyond_cast(energy, lit.along(chroma), lit.energy, _SEPIA) / (energy + floor)
+        )
+    toned = 1.0 - np.minimum(*browns)
     toned = np.where(toned >= _SEPIA_SHARE, toned, 0.0)
     similarity = np.clip(np.maximum(np.maximum(saturation, cast), toned), 0.0, 1.0)
-    moved = mean(np.abs(chroma_b - chroma_a) ** 2)
+    moved = energy_b + energy_a - 2.0 * cross
     return similarity, moved > 0.02 * high + 2.0 * floor
 
 
+class _Lit:
+    """The mean of some planes, luma, and its products with others, of n pairs.
+
+    Attributes:
+        energy: float64 [n], mean square of the luma.
+    """
+
+    def __init__(self, products: npt.NDArray[np.float64], planes: tuple[int, ...]) -> None:
+        self._rows = products[:, planes].mean(axis=1)
+        self.energy = self._rows[:, planes].mean(axis=1)
+
+    def along(self, plane: int) -> npt.NDArray[np.complex128]:
+        """Return the mean product with chroma, Cb in ``plane`` and Cr in the next, [n]."""
+        return np.asarray(self._rows[:, plane] + 1j * self._rows[:, plane + 1], np.complex128)
+
+
 def _beyond_cast(
-    chroma: npt.NDArray[np.complex128],
+    energy: npt.NDArray[np.float64],
+    along: npt.NDArray[np.complex128],
     luma: npt.NDArray[np.float64],
-    weights: npt.NDArray[np.float64],
     direction: complex | None = None,
 ) -> npt.NDArray[np.float64]:
     """Return the mean energy of chroma that no allowed multiple of luma explains, [n].
 
-    The multiple is along ``direction``, of length 1, where one is given.
+    Args:
+        energy: of the chroma, mean over the cells.
+        along: mean product of luma and chroma.
+        luma: mean square of luma.
+        direction: of length 1: the multiple is along it; None for any.
     """
-    slope = (weights * luma * chroma).sum(axis=1) / np.maximum(
-        (weights * luma * luma).sum(axis=1), 1e-9
-    )
+    slope = along / np.maximum(luma, 1e-9)
     if direction is not None:
         slope = np.maximum((slope * np.conj(direction)).real, 0.0) * direction
     slope = slope * np.minimum(1.0, _CAST_LIMIT / np.maximum(np.abs(slope), 1e-9))
-    left = (weights * np.abs(chroma - slope[:, None] * luma) ** 2).sum(axis=1)
-    left = left / np.maximum(weights.sum(axis=1), 1e-9)
+    left = energy - 2.0 * (np.conj(slope) * along).real + np.abs(slope) ** 2 * luma
     return np.asarray(np.maximum(left - _CHROMA_NOISE**2, 0.0), np.float64)
 
 
@@ -220,11 +237,11 @@ def compare(
     Returns:
         What agrees; no row depends on the others.
     """
-    cells = _PERMUTATIONS[np.asarray(orientation, np.intp)]
-    planes_a = np.take_along_axis(
-        a.reshape(-1, 3, _CELLS).astype(np.float64), cells[:, None, :], axis=2
-    )
-    planes_b = b.reshape(-1, 3, _CELLS).astype(np.float64)
+    turned = a.reshape(-1, 3, _CELLS).astype(np.float64)
+    for value in _orientation.ORIENTATIONS[1:]:
+        rows = np.flatnonzero(np.asarray(orientation) == value)
+        turned[rows] = turned[rows][..., _orientation.cell_permutation(GRID_SIDE, value)]
+    planes_a, planes_b = turned, b.reshape(-1, 3, _CELLS).astype(np.float64)
     luma_a, luma_b = planes_a[:, 0], planes_b[:, 0]
     luma, gain, offset, weights = _luma_similarity(luma_a, luma_b)
     chroma_a = (planes_a[:, 1] - 128.0) + 1j * (planes_a[:, 2] - 128.0)
@@ -258,9 +275,9 @@ def _luma_similarity(
         unit_b = (luma_b - mean_b[:, None]) / np.sqrt(variance_b + _LUMA_NOISE**2)[:, None]
         left = np.abs(unit_a - unit_b)
         # Ties go by position, so the weights are a function of the two descriptors alone.
-        worst = np.argsort(-left, axis=1, kind="stable")[:, :_TRIMMED_CELLS]
-        weights = np.ones_like(luma_a)
-        np.put_along_axis(weights, worst, 0.0, axis=1)
+        left -= _BREAK_TIES
+        last = _CELLS - _TRIMMED_CELLS - 1
+        weights = (left <= np.partition(left, last, axis=1)[:, last, None]).astype(np.float64)
     covariance, variance_a, variance_b, mean_a, mean_b = _moments(luma_a, luma_b, weights)
     gain = _gain(covariance, variance_a, variance_b)
     floor = _LUMA_NOISE**2
@@ -290,13 +307,13 @@ def _moments(
 ) -> tuple[npt.NDArray[np.float64], ...]:
     """Return covariance, the two variances and the two means over weighted cells, each [n]."""
     total = weights.sum(axis=1)
-    mean_a = (weights * luma_a).sum(axis=1) / total
-    mean_b = (weights * luma_b).sum(axis=1) / total
-    da, db = luma_a - mean_a[:, None], luma_b - mean_b[:, None]
+    mean_a, mean_b = (np.einsum("nm,nm->n", weights, luma) / total for luma in (luma_a, luma_b))
+    apart_a, apart_b = luma_a - mean_a[:, None], luma_b - mean_b[:, None]
+    weighted = weights * apart_a
     return (
-        (weights * da * db).sum(axis=1) / total,
-        (weights * da * da).sum(axis=1) / total,
-        (weights * db * db).sum(axis=1) / total,
+        np.einsum("nm,nm->n", weighted, apart_b) / total,
+        np.einsum("nm,nm->n", weighted, apart_a) / total,
+        np.einsum("nm,nm,nm->n", weights, apart_b, apart_b) / total,
         mean_a,
         mean_b,
     )
