@@ -79,7 +79,7 @@ _SETTLED: Final = 0.2  # differing share of a placed pair that needs no second f
 _REFINED: Final = 2.0  # cells by which a fit may move a placed picture
 _UNCOVERED: Final = 0.05  # share of a cell that a picture may cover and tell nothing of it
 _LEAST_UNCOVERED: Final = 8  # cells
-_FRAME_WINDOW: Final = np.ones(17)  # grey levels that are one luma
+_FRAME_WINDOW: Final = 17  # grey levels that are one luma
 _STEP_LEVELS: Final = 16.0  # grey levels between a frame and what it frames
 # Share of the surroundings in one luma, and of the border with a step to it: of windows with
 # text about a picture (0.56 and 1.00 at the 5th and 25th percentile), and plain frames. The
@@ -688,22 +688,43 @@ def frames(layouts: npt.NDArray[np.uint8], onto: npt.NDArray[np.float64]) -> npt
         layouts: uint8 [n, 577], of the pictures that show more.
         onto: float64 [n, 2, 3], maps from the other picture, as in ``compare_placed``.
     """
-    out = np.zeros(len(layouts), np.bool_)
-    for row, covered in enumerate(_coverage(onto, GRID_SIDE)):
-        grid = layouts[row, :_CELLS].reshape(GRID_SIDE, GRID_SIDE)
-        rest = grid[covered < _UNCOVERED]
-        if len(rest) < _LEAST_UNCOVERED:  # the frame is thinner than a cell
-            out[row] = _framed(grid[None])[0]
-            continue
-        counts = np.convolve(np.bincount(rest, minlength=256), _FRAME_WINDOW, "same")
-        ground, even = int(counts.argmax()), float(counts.max()) / len(rest)
-        near = np.zeros_like(covered, np.uint8)
-        near[covered < _UNCOVERED] = 1
-        border = grid[(cv2.dilate(near, np.ones((5, 5), np.uint8)) > 0) & (covered > 0.99)]
-        far = np.abs(border.astype(np.int64) - ground) > _STEP_LEVELS
-        steps = float(far.mean()) if len(far) else 0.0
-        out[row] = any(even >= plain and steps >= step for plain, step in _FRAMES)
+    grids = layouts[:, :_CELLS].reshape(-1, GRID_SIDE, GRID_SIDE)
+    covered = _coverage(onto, GRID_SIDE)
+    rest = covered < _UNCOVERED
+    sizes = rest.sum(axis=(1, 2))
+    rows = np.flatnonzero(sizes >= _LEAST_UNCOVERED)
+    out = _framed(grids)  # true of the frames that are thinner than a cell
+    if not len(rows):
+        return out
+    grids, covered, rest = grids[rows], covered[rows], rest[rows]
+    counts = _near_levels(grids, rest)
+    ground, even = counts.argmax(axis=1), counts.max(axis=1) / sizes[rows]
+    border = _beside(rest) & (covered > 0.99)
+    far = np.abs(grids.astype(np.int64) - ground[:, None, None]) > _STEP_LEVELS
+    steps = (far & border).sum(axis=(1, 2)) / np.maximum(border.sum(axis=(1, 2)), 1)
+    found = [(even >= plain) & (steps >= step) for plain, step in _FRAMES]
+    out[rows] = np.logical_or.reduce(found)
     return out
+
+
+def _near_levels(
+    grids: npt.NDArray[np.uint8], cells: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """Count the cells of grids [n, 24, 24] within 8 grey levels of each level: int64 [n, 256]."""
+    number = np.nonzero(cells)[0]
+    counts = np.bincount(256 * number + grids[cells], minlength=256 * len(grids))
+    passed = np.zeros((len(grids), 256 + _FRAME_WINDOW), np.int64)
+    reach = _FRAME_WINDOW // 2 + 1
+    passed[:, reach : reach + 256] = counts.reshape(-1, 256).cumsum(axis=1)
+    passed[:, reach + 256 :] = passed[:, reach + 255, None]
+    return np.asarray(passed[:, _FRAME_WINDOW:] - passed[:, :-_FRAME_WINDOW], np.int64)
+
+
+def _beside(cells: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return the cells of grids [n, 24, 24] that are within two of some cells."""
+    apart = np.pad(cells.view(np.uint8), ((0, 0), (0, 2), (0, 0)))  # one below the other
+    near = cv2.dilate(apart.reshape(-1, GRID_SIDE), _NEAR)
+    return near.reshape(apart.shape)[:, :GRID_SIDE].view(np.bool_)
 
 
 # --------------------------------------------------------------------------------------- misfit
