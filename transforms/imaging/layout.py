@@ -532,11 +532,12 @@ def _placed_evidence(
     a += shift
     b -= shift
     off = residual > _RESIDUAL
-    texture &= (inside > 0) & ~off
+    common = inside > 0
+    texture &= common & ~off
     off &= _luma_residual(a, b, residual, inside) > _LEVELS
     differing = _count(off)
     telling = differing + _count(texture)
-    inner = _count(off & (_eroded(inside, _INNER) > 0)) / np.maximum(_sum(inside), 1)
+    inner = _count(off & _eroded(common, _INNER)) / np.maximum(_sum(inside), 1)
     found = np.stack([correlation, telling, differing / np.maximum(telling, 1), inner], axis=1)
     return found.astype(np.float64), rest
 
@@ -588,18 +589,11 @@ def _normalised_inside(grid: _Array, inside: _Array, share: _Array) -> tuple[_Ar
     return apart / np.sqrt(variance + np.float32(_NOISE**2)), variance
 
 
-def _eroded(inside: _Array, depth: int) -> _Array:
-    """Keep the cells that are further than ``depth`` cells from any that is not inside."""
-    out = inside.copy()
-    for axis in range(2):
-        view = out.swapaxes(0, axis)
-        before = view.copy()
-        for step in range(1, depth + 1):
-            view[step:] *= before[:-step]
-            view[:-step] *= before[step:]
-        view[:depth] = 0
-        view[-depth:] = 0
-    return out
+def _eroded(cells: npt.NDArray[np.bool_], depth: int) -> npt.NDArray[np.bool_]:
+    """Keep the cells of [24, 24, n] that are further than ``depth`` from all others."""
+    window = np.ones((2 * depth + 1, 2 * depth + 1), np.uint8)
+    kept = cv2.erode(cells.view(np.uint8), window, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return kept.view(np.bool_)
 
 
 def _coverage(onto: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.float64]:
