@@ -167,28 +167,23 @@ def judge_colors(
         for field, found in zip(layouts, compare_layouts(left, right, turns[rows]), strict=True):
             field[rows] = found
     verdicts = decide(colors, layouts, bits, settings)
-    # Flat cells have nothing to correlate.
-    alike = [
-        round(max(0.0, value), 4) if tells > 0 else None
-        for value, tells in zip(layouts.correlation.tolist(), layouts.telling.tolist(), strict=True)
-    ]
+    parts = (layouts.zoom, layouts.moved, layouts.framed > 0, layouts.differing)
     judged = [
-        _judged(
-            pair._replace(
-                color_similarity=float(colors.similarity[row]), layout_similarity=alike[row]
-            ),
-            ends[row],
-            _VERDICTS[verdicts[row]],
-            bool(colors.hint[row]),
-            partial_relation(
-                float(layouts.zoom[row]),
-                float(layouts.moved[row]),
-                bool(layouts.framed[row]),
-                float(layouts.differing[row]),
-            ),
-            settings,
+        pair._replace(
+            color_similarity=similarity,
+            layout_similarity=alike,
+            **_outcome(pair, both, _VERDICTS[verdict], recoloured > 0, tuple(part), settings),
         )
-        for row, pair in enumerate(pairs)
+        for pair, both, verdict, similarity, alike, recoloured, *part in zip(
+            pairs,
+            ends,
+            verdicts.tolist(),
+            colors.similarity.tolist(),
+            _alike(layouts),
+            colors.hint.tolist(),
+            *(field.tolist() for field in parts),
+            strict=True,
+        )
     ]
     placed = [
         row
@@ -257,33 +252,51 @@ def decide(
     return np.where(reject, _REJECT, np.where(accept, _ACCEPT, rest))
 
 
-def _judged(
+def _alike(layouts: LayoutComparison) -> list[float | None]:
+    """Return the correlations of n pairs, 0..1; flat cells have nothing to correlate."""
+    return [
+        round(max(0.0, value), 4) if tells > 0 else None
+        for value, tells in zip(layouts.correlation.tolist(), layouts.telling.tolist(), strict=True)
+    ]
+
+
+def _outcome(
     edge: Edge,
     ends: tuple[Content, Content],
     verdict: str,
     recoloured: bool,
-    partial: tuple[str, int] | None,
+    part: tuple[float, float, bool, float],
     settings: ColorSettings,
-) -> Edge:
+) -> dict[str, Any]:
+    """Return the fields of an edge that a verdict of ``decide`` changes.
+
+    Args:
+        edge: not decided yet.
+        ends: its contents.
+        verdict: of ``decide``.
+        recoloured: whether the colours differ.
+        part: the arguments of ``partial_relation``.
+        settings: what this stage decides.
+    """
     a, b = ends
     if verdict == "reject":
-        return edge._replace(verdict=verdict, decided_by=STAGE)
+        return {"verdict": verdict, "decided_by": STAGE}
     if a.animated or b.animated:
         # Near stages see first frames only: two animations that share one are for a person.
-        return edge._replace(verdict="review", decided_by=STAGE)
-    if verdict == "accept":
-        size_a, size_b = (a.width, a.height), (b.width, b.height)
-        if axes(edge.orientation)[0]:
-            size_b = size_b[::-1]
-        whole = whole_image_relation(edge.orientation, size_a == size_b, recoloured)
-        relation, derived = partial or (whole, 0)
-        if relation == "overlaid" and settings.verify:
-            return edge  # stage 4 sees which of the two is written on, and so which to keep
-        verdict = "accept" if relation in settings.relations else "review"
-        return edge._replace(verdict=verdict, decided_by=STAGE, relation=relation, derived=derived)
+        return {"verdict": "review", "decided_by": STAGE}
     if verdict == "undecided":
-        return edge
-    return edge._replace(verdict="review", decided_by=STAGE)
+        return {}
+    if verdict != "accept":
+        return {"verdict": "review", "decided_by": STAGE}
+    size_a, size_b = (a.width, a.height), (b.width, b.height)
+    if axes(edge.orientation)[0]:
+        size_b = size_b[::-1]
+    whole = whole_image_relation(edge.orientation, size_a == size_b, recoloured)
+    relation, derived = partial_relation(*part) or (whole, 0)
+    if relation == "overlaid" and settings.verify:
+        return {}  # stage 4 sees which of the two is written on, and so which to keep
+    verdict = "accept" if relation in settings.relations else "review"
+    return {"verdict": verdict, "decided_by": STAGE, "relation": relation, "derived": derived}
 
 
 def compare_at_words(
