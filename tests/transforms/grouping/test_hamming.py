@@ -24,9 +24,10 @@ def _brute(left, right, radius, same):
 
 @pytest.mark.parametrize("radius", [0, 20, 60, 110, 256])
 @pytest.mark.parametrize("same", [True, False])
-@pytest.mark.parametrize("columns", [8192, 16])
-def test_pairs_within_equals_brute_force(monkeypatch, radius, same, columns):
+@pytest.mark.parametrize(("columns", "pairs"), [(8192, 1 << 16), (16, 16), (16, 50), (30, 90)])
+def test_pairs_within_equals_brute_force(monkeypatch, radius, same, columns, pairs):
     monkeypatch.setattr(module, "_TILE_COLUMNS", columns)
+    monkeypatch.setattr(module, "_TILE_PAIRS", pairs)
     left = _turned(40, 1)
     left[:, 5] = left[:, 3]
     left[0, 6:12] = flipped(left[4, :6], 20, 3)

@@ -303,3 +303,16 @@ def test_what_surrounds_a_picture_is_a_frame_or_more_of_it(seed: int) -> None:
     bordered[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
     layouts = np.stack([layout(bordered), layout(picture)])
     assert frames(layouts, np.repeat(PLACED, 2, axis=0)).tolist() == [True, False]
+
+
+def test_frames_of_a_batch_are_those_of_its_pictures() -> None:
+    pages = [pictures.photograph(0), _framed(pictures.photograph(1)), pictures.form(2)]
+    layouts = np.stack([layout(page) for page in pages for _ in range(3)])
+    # As it stands, with a frame thinner than a cell, and of nothing at all.
+    sizes = np.tile([0.6, 0.97, 1.0], len(pages))
+    onto = np.array([[[s, 0.0, (1 - s) / 2], [0.0, s, (1 - s) / 2]] for s in sizes])
+    alone = [bool(frames(layouts[[row]], onto[[row]])[0]) for row in range(len(layouts))]
+    assert frames(layouts, onto).tolist() == alone
+    assert any(alone)
+    assert not all(alone)
+    assert frames(layouts[:0], onto[:0]).tolist() == []
