@@ -35,7 +35,7 @@ BANDS: Final = 16
 COMPACT_BYTES: Final = 2 * KEY_BYTES
 _BITS: Final = 8 * KEY_BYTES
 _WIDTHS: Final = (16, 20, 24, 28)
-# Random keys that an image may meet in one band; each costs about 30 ns.
+# Random keys that an image may meet in one band; each costs about 10 ns.
 _CHANCE_PAIRS: Final = 64
 _CHUNK: Final = 1 << 18  # pairs compared at once: 40 MB of scratch memory
 _ROWS: Final = 4096  # keys turned and valued at once: 1 MB, which stays in a core's cache
