@@ -190,11 +190,12 @@ def _weights(table: dict[bytes, list[Any]]) -> dict[bytes, int]:
 def _dealt(weights: dict[bytes, int], parts: int) -> list[list[list[bytes]]]:
     """Deal the keys of groups to parts that have as much to do, each cut into slices.
 
-    The heaviest first, one to each part, then back from the last to the first. A slice is large
-    enough that it is worth the wait for a poll, and of what is sent no more than a 64th.
+    The heaviest first, one to each part from the last to the first, and then back: whatever is
+    alone in its shuffle goes to the first. A slice is large enough that it is worth the wait for a
+    poll, and about a 64th of what is sent if that is more.
     """
     keys = sorted(weights, key=weights.__getitem__, reverse=True) if parts > 1 else list(weights)
-    for start in range(parts, len(keys), 2 * parts):
+    for start in range(0, len(keys), 2 * parts):
         keys[start : start + parts] = keys[start : start + parts][::-1]
     least = max(_SLICE_BYTES, -(-sum(weights.values()) // (parts * _SLICES)))
     return [_cut(keys[part::parts], weights, least) for part in range(parts)]

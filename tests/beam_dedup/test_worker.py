@@ -120,11 +120,20 @@ def test_groups_encoded_in_slices_are_the_groups(monkeypatch, keys, parts, least
         grouping.append(b"")
 
 
-def test_heavy_groups_are_dealt_to_all_workers():
-    weights = {b"%d" % key: weight for key, weight in enumerate([1, 9, 1, 8, 1, 7, 1, 6])}
-    dealt = worker._dealt(weights, 2)
-    assert sorted(key for part in dealt for some in part for key in some) == sorted(weights)
-    assert [sum(weights[key] for some in part for key in some) for part in dealt] == [17, 17]
+@pytest.mark.parametrize(
+    ("weights", "parts", "expected"),
+    [
+        ((9, 1, 8, 2, 7, 3), 2, [[8, 7, 1], [9, 3, 2]]),
+        ((1, 2, 3, 40, 50, 60), 3, [[40, 3], [50, 2], [60, 1]]),
+        ((1, 5), 3, [[1], [5], []]),
+        ((5,), 2, [[5], []]),
+        ((1, 9, 2), 1, [[1, 9, 2]]),
+    ],
+)
+def test_heavy_groups_are_dealt_to_all_workers(weights, parts, expected):
+    of_key = {b"%d" % place: weight for place, weight in enumerate(weights)}
+    dealt = worker._dealt(of_key, parts)
+    assert [[of_key[key] for some in part for key in some] for part in dealt] == expected
 
 
 class _Named(beam.DoFn):
