@@ -70,7 +70,7 @@ def test_x5_pillow_style_name_is_quoted() -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))))
 def test_x5_a_shell_gives_back_every_word(words: list[str]) -> None:
     command = messages.shell_command(["printf", "%s\\0", *words])

@@ -674,7 +674,7 @@ NAMES = st.binary(min_size=1, max_size=6).filter(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sets(st.tuples(NAMES, NAMES), min_size=1, max_size=6))
 def test_n1_g1_any_tree_is_listed_once_in_order(tmp_path_factory, parts):
     root = tmp_path_factory.mktemp("tree")

@@ -131,7 +131,7 @@ def test_postings_hold_both_senses():
     assert found["x"][3] == 255 - rows["x"][1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(0, 6), max_size=8), max_size=6))
 def test_all_pairs_of_a_word_are_matched(images):
     words = np.zeros(sum(map(len, images)), POSTING)

@@ -39,7 +39,7 @@ def test_key_is_the_signs_of_pywavelets(seed: int) -> None:
     np.testing.assert_array_equal(bits[240:], (approximation > np.median(approximation)).ravel())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), spread=st.sampled_from([2, 16, 256]))
 def test_each_orientation_is_the_key_of_the_turned_thumbnail(seed: int, spread: int) -> None:
     # A small spread gives many coefficients of exactly zero, whose sign a turn must keep.
