@@ -16,6 +16,7 @@ from transforms.imaging.alignment import (
     CELL,
     GROUND,
     LEAST_TEXTURED,
+    TEXTURE,
     Blocks,
     Frame,
     align,
@@ -50,12 +51,17 @@ _GRAIN_SCORE: Final = 0.45
 # Share of one ground below which no sample of the pixels shows a page, 0.6 in imaging.local.
 _PAPER_DOUBT: Final = 0.5
 _PAPER_DIFFER: Final = 0.008  # share of textured blocks that may differ on such a ground
-# Share of the blocks that show a picture in both: 0.03 at most of 5,700 pairs of different pages,
-# forms, charts and drawn articles of three sets, 0.02 at the most of those that agree elsewhere.
+# Share of the blocks that show a picture in both: of 4,400 pairs of different pages, forms, charts
+# and drawn articles of three sets 0.03 at most, less than 0.01 where their strokes agree.
 _PICTURED: Final = 0.03
-_LEAST_GROUND: Final = 0.1  # of a block that lies on the ground: letters and lines leave 0.2 of it
-# (skewness^2 + 1) / kurtosis of the pixels of a block: 1 for any two tones, 0.55 for a slope.
-_TWO_TONES: Final = 0.7
+_LEAST_GROUND: Final = 0.1  # of a block on the ground: letters and lines leave more of it
+_TWO_TONES: Final = 0.7  # bimodality of a block that shows no picture
+# Of the blocks that differ, the share that is print on the ground in both: of made-up cards with
+# one photograph and other figures 0.4 and more, of copies 0.27 at most but for three of 166. Print
+# has at least so much of the ground, and so few tones.
+_MOST_PRINTED: Final = 0.3
+_PRINT_GROUND: Final = 0.2
+_PRINT_TONES: Final = 0.6
 # Below this longer side, in pixels, forms filled in differently reached 0.67 and copies 0.67 to 1.
 _READABLE_SIDE: Final = 200
 _UNREADABLE_LIMIT: Final = 0.75
@@ -213,23 +219,30 @@ def paper_score(frame: Frame, blocks: Blocks, least: float) -> float:
 
 
 def _pictured(blocks: Blocks) -> bool:
-    """Return whether blocks away from what differs show a picture, not print, and agree.
+    """Return whether blocks away from what differs show a picture and agree, not print alone.
 
     Print and drawings have two tones, or leave some of the ground in every block. What agrees of a
-    printed form says nothing, what agrees of a photograph tells that it is the same.
+    printed form says nothing, what agrees of a photograph tells that it is the same. On a page with
+    a photograph print of one stands where the other has other print.
     """
     halo = cv2.dilate(blocks.differ.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     clear = blocks.agree & ~np.asarray(halo, np.bool_)
     least = max(LEAST_TEXTURED, _PICTURED * np.count_nonzero(blocks.inside))
     top, bottom, left, right = _bounds(blocks.inside)
     window = slice(top * CELL, bottom * CELL), slice(left * CELL, right * CELL)
+    printed = blocks.differ & (np.minimum(blocks.a.deviation, blocks.b.deviation) >= TEXTURE)
     for plane in (blocks.a, blocks.b):
-        first = commonest(plane.grey[window])[1]
-        clear &= tone_share(plane.grey, first, CELL) < _LEAST_GROUND
+        share = tone_share(plane.grey, commonest(plane.grey[window])[1], CELL)
+        clear &= share < _LEAST_GROUND
+        printed &= share >= _PRINT_GROUND
         if np.count_nonzero(clear) < least:
             return False
     for plane in (blocks.a, blocks.b):
-        clear &= bimodality(plane, CELL) < _TWO_TONES
+        tones = bimodality(plane, CELL)
+        clear &= tones < _TWO_TONES
+        printed &= tones >= _PRINT_TONES
+    if np.count_nonzero(printed) > _MOST_PRINTED * np.count_nonzero(blocks.differ):
+        return False
     return bool(np.count_nonzero(clear) >= least)
 
 

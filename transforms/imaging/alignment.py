@@ -22,6 +22,7 @@ __all__ = [
     "GROUND",
     "LEAST_TEXTURED",
     "PART",
+    "TEXTURE",
     "Blocks",
     "Frame",
     "Grid",
@@ -48,7 +49,7 @@ CELL: Final = 8  # pixels; a block is 2x2 cells, one block begins at every cell
 _LEAST_SIDE: Final = 64  # pixels of the frame of comparison
 LEAST_TEXTURED: Final = 12  # blocks below which the correlation says nothing
 _AGREE: Final = 0.6  # normalised cross-correlation of a block that agrees
-_TEXTURE: Final = 6.0  # grey levels of deviation of a textured block
+TEXTURE: Final = 6.0  # grey levels of deviation of a textured block
 _TONE: Final = 40.0  # grey levels between flat blocks that differ
 GROUND: Final = 17  # levels of grey that count as one
 _LEAST_VARIANCE: Final = 1.0  # squared grey levels
@@ -158,7 +159,7 @@ class Blocks:
     @functools.cached_property
     def textured(self) -> _Mask:
         """Inside, and one of the two has texture."""
-        return self.inside & (np.maximum(self.a.deviation, self.b.deviation) >= _TEXTURE)
+        return self.inside & (np.maximum(self.a.deviation, self.b.deviation) >= TEXTURE)
 
     @functools.cached_property
     def agree(self) -> _Mask:

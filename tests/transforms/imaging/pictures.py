@@ -93,3 +93,35 @@ def page(seed: int) -> Picture:
         text = "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz   "), 40))
         cv2.putText(out, text, (26, y), cv2.FONT_HERSHEY_SIMPLEX, 0.28, (20, 20, 20), 1)
     return out
+
+
+def on_ground(seed: int, colour: tuple[int, int, int], noise: float) -> Picture:
+    """Return a photograph the upper two thirds of which are one noisy ground: uint8 [270, 360, 3].
+
+    Args:
+        seed: of what is below, and of the noise.
+        colour: of the ground.
+        noise: its standard deviation in levels.
+    """
+    out = photograph(seed, 270, 360)
+    out[:180] = colour
+    grain = np.random.default_rng(seed).normal(0.0, noise, out.shape)
+    return np.clip(out + grain, 0, 255).astype(np.uint8)
+
+
+def lettered(picture: Picture, text: str = "SOME WORDS") -> Picture:
+    """Return a picture with large outlined letters near its upper and lower border."""
+    out = picture.copy()
+    height, width = out.shape[:2]
+    for share in (0.13, 0.95):
+        at = (width // 8, round(height * share))
+        for colour, thickness in (((0, 0, 0), 7), ((255, 255, 255), 2)):
+            cv2.putText(out, text, at, cv2.FONT_HERSHEY_SIMPLEX, height / 250, colour, thickness)
+    return out
+
+
+def card(seed: int, portrait: int) -> Picture:
+    """Return a form with a photograph on it: uint8 [268, 384, 3]."""
+    out = form(seed)
+    out[60:206, 262:372] = photograph(portrait, 146, 110)
+    return out

@@ -129,6 +129,21 @@ def test_a_sticker_is_derived_from_what_it_hides(seed: int) -> None:
     assert (evidence.relation, evidence.derived) == ("overlaid", 1)
 
 
+@pytest.mark.parametrize(
+    ("colour", "noise"),
+    [((150, 180, 220), 2.0), ((150, 130, 100), 6.0), ((6, 6, 6), 2.0), ((255, 255, 255), 0.0)],
+)
+def test_captions_on_a_plain_ground_are_overlays(
+    colour: tuple[int, int, int], noise: float
+) -> None:
+    picture = pictures.on_ground(11, colour, noise)
+    copy = pictures.jpeg(picture, 70)
+    for overlaid in (pictures.captioned(picture), pictures.lettered(picture)):
+        evidence = _verify(pictures.jpeg(overlaid, 85), copy, 1)
+        assert evidence.score >= ACCEPT_SCORE
+        assert evidence.relation == "overlaid"
+
+
 def test_another_picture_in_the_middle_is_no_sticker() -> None:
     picture, pasted = _picture(0), _picture(0)
     mask = np.zeros(picture.shape[:2], np.uint8)
@@ -189,6 +204,30 @@ def test_pages_with_other_letters_are_rejected() -> None:
         a, b = pictures.jpeg(pictures.page(seed), 90), pictures.jpeg(pictures.page(seed + 10), 90)
         assert _verify(a, b, 1).score < REVIEW_SCORE
         assert _verify(a, pictures.jpeg(a, 60), 1).score >= ACCEPT_SCORE
+
+
+@pytest.mark.parametrize("noise", [0.0, 4.0])
+@pytest.mark.parametrize("quality", [40, 90])
+def test_cards_with_one_photograph_and_other_figures_are_rejected(
+    quality: int, noise: float
+) -> None:
+    for seed in range(3):
+        cards = []
+        for figures in (seed, seed + 10):
+            grain = np.random.default_rng(figures).normal(0.0, noise, (268, 384, 3))
+            noisy = np.clip(pictures.card(figures, 77) + grain, 0, 255).astype(np.uint8)
+            cards.append(pictures.jpeg(noisy, quality))
+        assert _verify(cards[0], cards[1], 1).score < ACCEPT_SCORE
+        assert _verify(cards[0], pictures.jpeg(cards[0], 50), 1).score >= ACCEPT_SCORE
+
+
+@pytest.mark.parametrize("tint", [(190, 190, 190), (250, 215, 225)])
+def test_forms_and_pages_on_other_paper_are_rejected(tint: tuple[int, int, int]) -> None:
+    gains = (tint[0] / 255.0, tint[1] / 255.0, tint[2] / 255.0)
+    for make in (pictures.form, pictures.page):
+        for quality in (30, 80):
+            a, b = (pictures.jpeg(pictures.gained(make(seed), gains), quality) for seed in (3, 13))
+            assert _verify(a, b, 1).score < ACCEPT_SCORE
 
 
 def test_pictures_in_one_frame_are_rejected() -> None:
