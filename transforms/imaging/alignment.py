@@ -413,4 +413,4 @@ def bimodality(plane: Plane, cell: int) -> _Floats:
     skewed = third - 3.0 * mean * raw + 2.0 * mean**3
     peaked = fourth - 4.0 * mean * third + 6.0 * mean * mean * raw - 3.0 * mean**4
     ratio = (skewed * skewed / variance + variance * variance) / np.maximum(peaked, variance**2)
-    return np.asarray(ratio, np.float32)
+    return np.asarray(np.minimum(ratio, 1.0), np.float32)  # flat blocks leave rounding alone
