@@ -140,6 +140,8 @@ def _check_frames(frames: int, limit: int) -> None:
 
 _SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PLAIN_SOF: Final = frozenset({0xC0, 0xC1, 0xC2})  # Huffman: baseline, extended, progressive
+_SEQUENTIAL_SOF: Final = frozenset({0xC0, 0xC1})
+_END: Final = b"\xff\xd9"
 _JFIF_BYTES: Final = 14  # below it libjpeg takes the segment for none of JFIF's
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 _APP_OR_COM: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
@@ -188,6 +190,7 @@ class _JpegWalk:
         self.layers: list[tuple[int, int, int, int]] = []
         self.tables: dict[int, tuple[int, ...]] = {}
         self.plain = True
+        self.sequential = False  # one frame, each component in one scan
         self.jfif = self.gain_map = False
         self.adobe = -1
         self.exif = b""
@@ -256,8 +259,23 @@ class _JpegWalk:
         if precision != 8:
             raise ImageError("other", f"JPEG with {precision} bits a sample is not read", "decode")
         self.plain = self.plain and marker in _PLAIN_SOF and not self.layers
+        self.sequential = marker in _SEQUENTIAL_SOF and not self.layers
         if not self.scans:
             self.layers += _layers(self.data[at + 6 : end])
+
+    def ends_with_scan(self, at: int) -> bool:
+        """Tell whether the scan whose header is at ``at`` is the whole picture and ends the file.
+
+        Then nothing but its end marker is due behind it, and it need not be searched.
+        """
+        return (
+            self.plain
+            and self.sequential
+            and self.scans == 1
+            and not self.mpf
+            and self.data[at] == self.components
+            and self.data.endswith(_END)
+        )
 
     def quantisation(self, at: int, end: int) -> None:
         """Read a segment of tables; what is odd about it is left to the decoder to refuse."""
@@ -307,6 +325,9 @@ def _walk_jpeg(data: bytes, budget: MetadataBudget, max_frames: int) -> JpegCont
         position = end
         if marker == 0xDA:
             walk.scans += 1
+            if walk.ends_with_scan(at):
+                position = size - 2
+                break
             found = find(data, end)
             if found is None:
                 raise _truncated("JPEG without its end marker")

@@ -215,10 +215,11 @@ def decode(
     The reduction is the largest of 8, 4, 2 and 1 that leaves the shorter side, rounded up, at
     ``min_side`` or more and is no larger than that side.
 
-    The pixel hash of a JPEG covers its bytes without APPn and COM segments, orientation, colour
-    transform and ICC profile; that of other formats covers mode, size and all pixels of all frames
-    after orientation (not their durations), with the ICC profile. Palettes are expanded first.
-    Where Pillow drops bits (colour deeper than 8 bits), it covers the compressed data too.
+    The pixel hash of a JPEG covers its bytes without APPn and COM segments (of a sequential file,
+    those before its only scan), orientation, colour transform and ICC profile; that of other
+    formats covers mode, size and all pixels of all frames after orientation (not their durations),
+    with the ICC profile. Palettes are expanded first. Where Pillow drops bits (colour deeper than 8
+    bits), it covers the compressed data too.
 
     Args:
         data: the file.

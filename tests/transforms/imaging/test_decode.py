@@ -465,6 +465,23 @@ def test_m6_metadata_between_scans_is_not_in_the_hash() -> None:
         np.testing.assert_array_equal(full(data).pixels, full(plain).pixels)
 
 
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+def test_a_jpeg_that_ends_with_its_only_scan_is_what_a_search_for_its_end_finds(
+    subsampling: str,
+) -> None:
+    plain = files.saved(files.photo(64, 48), "JPEG", subsampling=subsampling)
+    ends, searched = (
+        inspect("JPEG", data, MetadataBudget(1 << 20), 1) for data in (plain, plain + b"\0")
+    )
+    assert isinstance(ends, JpegContainer)
+    assert isinstance(searched, JpegContainer)
+    assert ends.body is plain
+    assert searched.body == plain
+    assert (ends.plain, ends.scans, ends.tables) == (True, 1, searched.tables)
+    # A file behind the first is given too; the decoder stops at the first end marker.
+    np.testing.assert_array_equal(full(plain + plain).pixels, full(plain).pixels)
+
+
 def test_pixel_hash_of_a_jpeg_is_as_documented() -> None:
     plain = files.saved(files.photo(64, 48), "JPEG")
     stripped = plain[2 + 18 :]  # the start marker and the JFIF segment
