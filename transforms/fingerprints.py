@@ -23,7 +23,7 @@ from transforms.imaging.errors import ImageError
 from transforms.imaging.layout import layouts
 from transforms.imaging.orientation import axes
 from transforms.imaging.quality import Quality, histograms, measure_batch
-from transforms.imaging.wavelet import grey_thumbnail, wavelet_keys_batch
+from transforms.imaging.wavelet import grey_thumbnails, wavelet_keys_batch
 from transforms.imaging.words import word_rows
 from transforms.outputs import in_global_window, several_outputs
 from transforms.records import FailedImage, Failure, Fingerprint, ImageRef, StageStats
@@ -109,7 +109,7 @@ def fingerprints(images: Sequence[ReadImage]) -> list[Fingerprint]:
         return []
     pixels = [image.pixels for image in images]
     greys = [np.asarray(cv2.cvtColor(each, cv2.COLOR_RGB2GRAY), np.uint8) for each in pixels]
-    keys, textures = wavelet_keys_batch(np.stack([grey_thumbnail(grey) for grey in greys]))
+    keys, textures = wavelet_keys_batch(grey_thumbnails(greys))
     counts = histograms(greys)
     return [
         _fingerprint(*each)

@@ -100,9 +100,9 @@ def color_descriptor(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def color_descriptors(images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
     """Return the colour layouts of n images, uint8 [n, 108]; see ``color_descriptor``."""
-    fine = np.stack([cell_means(pixels, GRID_SIDE * _FINE) for pixels in images])
+    fine = cell_means(images, GRID_SIDE * _FINE)
     # Whole numbers throughout, so that no layout depends on what is measured with it.
-    rows = _added(fine.astype(np.uint16).reshape(-1, GRID_SIDE, _FINE, GRID_SIDE * _FINE * 3))
+    rows = _added(fine.reshape(-1, GRID_SIDE, _FINE, GRID_SIDE * _FINE * 3))
     cells = _added(rows.reshape(-1, _CELLS, _FINE, 3)).astype(np.int32)
     planes = cells @ _FIXED_YCBCR.T + _FIXED_OFFSETS
     descriptors = np.clip(planes >> _FIXED_BITS, 0, 255).astype(np.uint8)

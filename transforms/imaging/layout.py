@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transforms.imaging import orientation as _orientation
+from transforms.imaging.blocks import area_means
 from transforms.imaging.color import GRID_SIDE as _COLOR_SIDE
 from transforms.imaging.color import chroma_similarity
 from transforms.imaging.quality import histograms
@@ -150,9 +151,7 @@ def layouts(
     grounds = (passed[:, _GROUND_LEVELS:] - passed[:, :-_GROUND_LEVELS]).max(axis=1)
     found = np.empty((len(counts), LAYOUT_BYTES), np.uint8)
     found[:, _CELLS] = np.rint(255.0 * grounds / passed[:, -1])
-    for row, grey in zip(found, greys, strict=True):
-        small = cv2.resize(grey, (GRID_SIDE, GRID_SIDE), interpolation=cv2.INTER_AREA)
-        row[:_CELLS] = small.ravel()
+    found[:, :_CELLS] = np.rint(area_means(greys, GRID_SIDE)).reshape(len(greys), -1)
     return found
 
 

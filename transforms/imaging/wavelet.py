@@ -17,6 +17,7 @@ A. Finkelstein, D. H. Salesin, "Fast multiresolution image querying", SIGGRAPH 1
 of Haar coefficients as a picture's signature; the choice of levels is measured in docs/DESIGN.md).
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import cv2
@@ -31,7 +32,7 @@ __all__ = [
     "KEY_BYTES",
     "ORIENTATIONS",
     "THUMBNAIL_SIDE",
-    "grey_thumbnail",
+    "grey_thumbnails",
     "inverse_orientation",
     "wavelet_keys",
     "wavelet_keys_batch",
@@ -113,17 +114,16 @@ def _orientation_table() -> npt.NDArray[np.intp]:
 ORIENTATION_TABLE: Final = _orientation_table()
 
 
-def grey_thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return the 64x64 grey thumbnail that a key is made from.
+def grey_thumbnails(greys: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """Return the grey thumbnails that keys are made from.
 
     Args:
-        pixels: uint8 [h, w, 3] RGB or [h, w] grey, h and w at least 1.
+        greys: uint8 [h, w] each, h and w at least 1; at least one.
 
     Returns:
-        uint8 [64, 64].
+        uint8 [n, 64, 64].
     """
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
-    return cell_means(np.asarray(grey, np.uint8), THUMBNAIL_SIDE)
+    return cell_means(greys, THUMBNAIL_SIDE).astype(np.uint8)
 
 
 def _texture(details: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -153,7 +153,7 @@ def wavelet_keys_batch(
     """Return the keys of many thumbnails.
 
     Args:
-        thumbnails: uint8 [n, 64, 64], each from ``grey_thumbnail``.
+        thumbnails: uint8 [n, 64, 64], from ``grey_thumbnails``.
 
     Returns:
         Keys, uint8 [n, 8, 32], and textures, float64 [n] in 0..1 rounded to 4 decimals; see
@@ -184,5 +184,6 @@ def wavelet_keys(pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], 
         bits that carry information; near 0 for flat, near-black and plain gradient pictures, whose
         keys must not be trusted alone.
     """
-    keys, texture = wavelet_keys_batch(grey_thumbnail(pixels)[None])
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
+    keys, texture = wavelet_keys_batch(grey_thumbnails([np.asarray(grey, np.uint8)]))
     return keys[0], float(texture[0])

@@ -12,7 +12,7 @@ from transforms.imaging.wavelet import (
     KEY_BITS,
     KEY_BYTES,
     ORIENTATIONS,
-    grey_thumbnail,
+    grey_thumbnails,
     inverse_orientation,
     wavelet_keys,
     wavelet_keys_batch,
@@ -124,4 +124,6 @@ def test_m5_tiny_and_thin_pictures_have_keys(shape: tuple[int, int]) -> None:
 def test_grey_and_colour_input_agree() -> None:
     thumbnail = _thumbnail(3)
     colour = np.repeat(thumbnail[..., None], 3, axis=2)
-    np.testing.assert_array_equal(grey_thumbnail(colour), thumbnail)
+    for found, expected in zip(wavelet_keys(colour), wavelet_keys(thumbnail), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(grey_thumbnails([thumbnail, thumbnail.T])[0], thumbnail)
