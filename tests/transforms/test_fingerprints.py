@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 from tests.transforms.samples import make_ref
 from transforms import fingerprints as module
 from transforms.fingerprints import ComputeFingerprints, fingerprint, read_image
-from transforms.imaging.decode import DecodeLimits
+from transforms.imaging.decode import DecodeLimits, decode
 from transforms.imaging.orientation import ORIENTATIONS, apply
 from transforms.records import ImageRef
 from transforms.storage import to_uri
@@ -109,3 +109,32 @@ def test_batches_lose_no_image_and_measure_each_as_if_it_were_alone(
             | beam.Map(lambda c: [sum(x) for x in zip(*c, strict=True)])
         )
         assert_that(sums, equal_to([[11, 8, 3]]), label="counts")
+
+
+def test_exact_copies_are_decoded_once_and_measure_as_if_they_were_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BATCH_IMAGES", 1)
+    monkeypatch.setattr(module, "_KNOWN_IMAGES", 2)
+    decoded = []
+    monkeypatch.setattr(
+        module, "decode", lambda data, **options: decoded.append(data) or decode(data, **options)
+    )
+    rng = np.random.default_rng(7)
+    contents = [
+        cv2.imencode(".jpg", rng.integers(0, 256, (60, 90, 3), dtype=np.uint8))[1].tobytes()
+        for _ in range(3)
+    ]
+    work = module._FingerprintDoFn(DecodeLimits(), words=False)
+    work.setup()
+    work.start_bundle()
+    # The first is forgotten when the third is known.
+    for number, (which, times) in enumerate([(0, 1), (1, 2), (0, 2), (2, 3), (0, 4), (2, 4)]):
+        data = contents[which]
+        ref = _written(tmp_path / f"{number}.jpg", data)._replace(input_index=number)
+        (found,) = work.process(ref)
+        assert len(decoded) == times
+        expected = fingerprint(ref, data, DecodeLimits())
+        del decoded[times:]
+        assert found == expected
+    assert work.meter.items_in == work.meter.items_out == 6

@@ -5,7 +5,7 @@ byte in which two ranks differ names the rule that decided.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 # Rule name and width in bytes, first rule first. The path below the input root and the URI follow.
 _RULES = (
@@ -19,6 +19,8 @@ _RULES = (
     ("bytes", 8),
 )
 _LAST_RULE = "path"
+# Of the rules that look at the bytes of a file alone, which come first.
+_MEASURED_BYTES = sum(width for _, width in _RULES[:-2])
 
 # Quarter octaves of area tell apart what was resized.
 _STEPS_PER_OCTAVE = 4
@@ -32,6 +34,26 @@ _SHARPNESS_STEPS = 32  # a mild blur moves the measure by two of them
 _NO_DATE = "9999-99-99T99:99:99"
 # What a lossy origin of unknown strength is worth, as a JPEG quality.
 _UNKNOWN_QUALITY = 80
+
+
+class ImageFile(Protocol):
+    """What ``rank_of_copy`` reads of ``records.ImageRef``."""
+
+    @property
+    def input_index(self) -> int:
+        """Place of its input among the inputs."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file."""
+
+    @property
+    def below(self) -> str:
+        """Path below the root of its input."""
+
+    @property
+    def uri(self) -> str:
+        """URI of the file."""
 
 
 class RankFacts(NamedTuple):
@@ -83,11 +105,29 @@ def encode_rank(facts: RankFacts) -> bytes:
             (101 - quality).to_bytes(1, "big"),
             (255 - min(facts.exif_fields, 255)).to_bytes(1, "big"),
             captured,
-            min(facts.input_index, 0xFFFF).to_bytes(2, "big"),
-            facts.size_bytes.to_bytes(8, "big"),
-            facts.below.encode("utf-8", "surrogateescape"),
+            _place(facts.input_index, facts.size_bytes, facts.below, facts.uri),
+        )
+    )
+
+
+def rank_of_copy(rank: bytes, ref: ImageFile) -> bytes:
+    """Return the rank of another file of the same bytes.
+
+    Args:
+        rank: of ``encode_rank``.
+        ref: what tells that file from the first.
+    """
+    return rank[:_MEASURED_BYTES] + _place(ref.input_index, ref.size_bytes, ref.below, ref.uri)
+
+
+def _place(input_index: int, size_bytes: int, below: str, uri: str) -> bytes:
+    return b"".join(
+        (
+            min(input_index, 0xFFFF).to_bytes(2, "big"),
+            size_bytes.to_bytes(8, "big"),
+            below.encode("utf-8", "surrogateescape"),
             b"\0",
-            facts.uri.encode("utf-8", "surrogateescape"),
+            uri.encode("utf-8", "surrogateescape"),
         )
     )
 
