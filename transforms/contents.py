@@ -9,18 +9,15 @@ import dataclasses
 from collections.abc import Iterable
 
 import apache_beam as beam
-import numpy as np
 from apache_beam import coders
 
-from transforms.grouping.bands import compact
-from transforms.grouping.hamming import KEY_BYTES, ORIENTATIONS
+from transforms.grouping.hamming import KEY_BYTES
 from transforms.records import Content, Fingerprint
 
 
 def content_of(image: Fingerprint) -> Content:
     """Return the content of one image alone."""
     ref = image.ref
-    keys = np.frombuffer(image.wavelet_keys, np.uint8).reshape(1, ORIENTATIONS, KEY_BYTES)
     return Content(
         content=image.pixel_hash,
         uri=ref.uri,
@@ -33,7 +30,7 @@ def content_of(image: Fingerprint) -> Content:
         height=image.height,
         animated=image.frames > 1,
         texture=image.texture,
-        wavelet_keys=compact(keys).tobytes(),
+        wavelet_keys=image.wavelet_keys[KEY_BYTES:],
         color=image.color,
         layout=image.layout,
         words=image.words,

@@ -6,8 +6,8 @@ Guarantee: every input leaves by exactly one of the two outputs; transient error
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
 import cv2
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from apache_beam.utils.windowed_value import WindowedValue
 
+from transforms.grouping.bands import compact
 from transforms.grouping.rank import RankFacts, encode_rank, rank_of_copy
 from transforms.imaging.blocks import block_means
 from transforms.imaging.color import color_descriptors
@@ -39,6 +40,7 @@ WORDS_MIN_SIDE = 133
 # Images measured together: enough that Python's and numpy's share of the work is small, and few
 # enough samples (bytes) to hold.
 _BATCH_IMAGES = 64
+_TIMED_IMAGES = 16  # read in one piece of work: to ask for a thread's CPU time is a system call
 _BATCH_SAMPLES = 16 << 20
 # Fingerprints that a bundle remembers for exact copies, 1.5 KB each and up to 6 KB with words.
 _KNOWN_IMAGES = 4096
@@ -115,12 +117,13 @@ def fingerprints(images: Sequence[ReadImage]) -> list[Fingerprint]:
     pixels = [image.pixels for image in images]
     greys = [np.asarray(cv2.cvtColor(each, cv2.COLOR_RGB2GRAY), np.uint8) for each in pixels]
     keys, textures = wavelet_keys_batch(grey_thumbnails(greys))
+    both_forms = np.concatenate([keys[:, 0], compact(keys)], axis=1)
     counts = histograms(greys)
     return [
         _fingerprint(*each)
         for each in zip(
             images,
-            keys,
+            both_forms,
             textures.tolist(),
             color_descriptors(pixels),
             layouts(greys, counts),
@@ -200,6 +203,15 @@ def _halved(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return block_means(pixels, reduction(width, height, MIN_SIDE))
 
 
+def _output(
+    result: Fingerprint | FailedImage, windowed: Callable[[Any], Any] = lambda value: value
+) -> Any:
+    """Return what a DoFn yields to give a result."""
+    if isinstance(result, FailedImage):
+        return beam.pvalue.TaggedOutput("failed", windowed(result))
+    return windowed(result)
+
+
 class _FingerprintDoFn(MeteredDoFn):
     stage = STAGE
 
@@ -213,6 +225,7 @@ class _FingerprintDoFn(MeteredDoFn):
 
     def start_bundle(self) -> None:
         super().start_bundle()
+        self.refs: list[ImageRef] = []
         self.batch: list[ReadImage] = []
         self.pixels = 0  # held by the batch
         self.known: dict[bytes, Fingerprint] = {}  # by SHA-256, the oldest first
@@ -220,26 +233,35 @@ class _FingerprintDoFn(MeteredDoFn):
     def process(
         self, ref: ImageRef
     ) -> Iterator[Fingerprint | beam.pvalue.TaggedOutput[Literal["failed"], FailedImage]]:
-        with self.meter.work():
-            result = self._read(ref)
-        if isinstance(result, Fingerprint):
-            self.meter.items_out += 1
-            yield result
-            return
-        if isinstance(result, FailedImage):
-            yield beam.pvalue.TaggedOutput("failed", result)
-            return
-        self.batch.append(result)
-        self.pixels += result.pixels.size
-        if len(self.batch) >= _BATCH_IMAGES or self.pixels >= _BATCH_SAMPLES:
-            yield from self._measured()
+        self.refs.append(ref)
+        if len(self.refs) >= _TIMED_IMAGES:
+            for result in self._results():
+                yield _output(result)
 
     def finish_bundle(
         self,
-    ) -> Iterator[WindowedValue | beam.pvalue.TaggedOutput[Literal["stats"], StageStats]]:
-        for image in self._measured():
-            yield in_global_window(image)
+    ) -> Iterator[
+        WindowedValue
+        | beam.pvalue.TaggedOutput[Literal["failed"], FailedImage]
+        | beam.pvalue.TaggedOutput[Literal["stats"], StageStats]
+    ]:
+        for result in (*self._results(), *self._measured()):
+            yield _output(result, in_global_window)
         yield from super().finish_bundle()
+
+    def _results(self) -> Iterator[Fingerprint | FailedImage]:
+        """Read what waits to be read; what is measured goes on in batches."""
+        with self.meter.work(len(self.refs)):
+            results = [self._read(ref) for ref in self.refs]
+        self.refs = []
+        for result in results:
+            if not isinstance(result, ReadImage):
+                yield result
+                continue
+            self.batch.append(result)
+            self.pixels += result.pixels.size
+            if len(self.batch) >= _BATCH_IMAGES or self.pixels >= _BATCH_SAMPLES:
+                yield from self._measured()
 
     def _read(self, ref: ImageRef) -> ReadImage | Fingerprint | FailedImage:
         digest = None
@@ -249,6 +271,7 @@ class _FingerprintDoFn(MeteredDoFn):
             digest = hashlib.sha256(data).digest()
             if measured := self.known.get(digest):
                 # All that was measured follows from the bytes.
+                self.meter.items_out += 1
                 return measured._replace(ref=ref, rank=rank_of_copy(measured.rank, ref))
             return read_image(ref, data, self.limits, words=self.words, digest=digest)
         except (StorageError, ImageError) as error:

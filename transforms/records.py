@@ -53,7 +53,7 @@ class Fingerprint(NamedTuple):
     frames: int  # 1 for a still image
     sha256: bytes  # 32 bytes
     pixel_hash: bytes  # 32 bytes; see imaging.decode.pixel_hash
-    wavelet_keys: bytes  # uint8 [8, 32]: the key in the eight orientations, identity first
+    wavelet_keys: bytes  # uint8 [32 + 64]: the key, then the compact form, see grouping.bands
     color: bytes  # uint8; the compact colour descriptor of imaging.color
     layout: bytes  # uint8; the luma layout of imaging.layout
     words: bytes  # local words, see imaging.words; b"" where no generator asks for them

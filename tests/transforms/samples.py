@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 
 from transforms.contents import content_of
+from transforms.grouping.bands import compact
 from transforms.grouping.rank import RankFacts, encode_rank
 from transforms.imaging.layout import LAYOUT_BYTES
 from transforms.records import Content, Edge, Fingerprint, ImageRef
@@ -51,7 +52,7 @@ def make_image(name: str, pixels: str = "", *, area: float = 1e6, **changes) -> 
         frames=1,
         sha256=digest(name),
         pixel_hash=digest(pixels or name),
-        wavelet_keys=keys.integers(0, 256, (8, 32), dtype=np.uint8).tobytes(),
+        wavelet_keys=key_forms(keys.integers(0, 256, (8, 32), dtype=np.uint8)),
         color=bytes(108),
         layout=bytes(LAYOUT_BYTES),
         words=b"",
@@ -64,6 +65,11 @@ def make_image(name: str, pixels: str = "", *, area: float = 1e6, **changes) -> 
         rank=rank,
     )
     return image._replace(**changes)
+
+
+def key_forms(keys: np.ndarray) -> bytes:
+    """Return what an image carries of its keys in the eight orientations, uint8 [8, 32]."""
+    return keys[0].tobytes() + compact(keys[None]).tobytes()
 
 
 def make_content(name: str, **changes) -> Content:

@@ -12,7 +12,7 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from tests.transforms.imaging import pictures
-from tests.transforms.samples import make_content, make_edge
+from tests.transforms.samples import key_forms, make_content, make_edge
 from transforms import color as module
 from transforms.color import ColorSettings, CompareColors, judge_colors
 from transforms.grouping.walk import Verified, walk
@@ -40,7 +40,7 @@ def _content(name, pixels, **changes):
     pixels = np.ascontiguousarray(pixels)
     changes = {"width": pixels.shape[1], "height": pixels.shape[0]} | changes
     keys, _ = wavelet_keys(pixels)
-    return make_content(name, wavelet_keys=keys.tobytes())._replace(
+    return make_content(name, wavelet_keys=key_forms(keys))._replace(
         color=color_descriptor(pixels).tobytes(), layout=layout(pixels).tobytes(), **changes
     )
 

@@ -115,6 +115,7 @@ def test_exact_copies_are_decoded_once_and_measure_as_if_they_were_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BATCH_IMAGES", 1)
+    monkeypatch.setattr(module, "_TIMED_IMAGES", 1)
     monkeypatch.setattr(module, "_KNOWN_IMAGES", 2)
     decoded = []
     monkeypatch.setattr(

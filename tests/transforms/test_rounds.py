@@ -7,7 +7,7 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from tests.transforms.imaging import pictures
-from tests.transforms.samples import make_content, make_edge
+from tests.transforms.samples import key_forms, make_content, make_edge
 from transforms import rounds as module
 from transforms.grouping.walk import Prospect, Verified
 from transforms.imaging.wavelet import wavelet_keys
@@ -123,7 +123,9 @@ def _turned(picture, orientation):
 
 
 def _keyed(name, picture):
-    return make_content(name, wavelet_keys=wavelet_keys(np.ascontiguousarray(picture))[0].tobytes())
+    return make_content(
+        name, wavelet_keys=key_forms(wavelet_keys(np.ascontiguousarray(picture))[0])
+    )
 
 
 @pytest.mark.parametrize("turn", [1, 2, 3, 6, 8])

@@ -294,4 +294,4 @@ def _noise(windows: _Grey) -> npt.NDArray[np.float64]:
 
 
 def _histogram(grey: cv2.typing.MatLike) -> npt.NDArray[np.float32]:
-    return cast(npt.NDArray[np.float32], cv2.calcHist([grey], *_HISTOGRAM).ravel())
+    return cast("npt.NDArray[np.float32]", cv2.calcHist([grey], *_HISTOGRAM).ravel())
