@@ -188,7 +188,8 @@ def explain(a: str, b: str, config: PipelineConfig) -> dict[str, Any]:
     same = first.image.pixel_hash == second.image.pixel_hash
     star = star_candidate(first.content, second.content)
     candidate = measure(star, first.content, second.content)
-    candidate, proposals = propose(candidate, pair.contents, config.settings)
+    sides = {name: subject.image.words for name, subject in pair.subjects.items()}
+    candidate, proposals = propose(candidate, sides, config.settings)
     names = [] if candidate.generators == STAR else candidate.generators.split("+")
     edge = blank_edge(candidate)
     stages, decided = [_exact_stage(first, second)], None
@@ -216,13 +217,13 @@ def explain(a: str, b: str, config: PipelineConfig) -> dict[str, Any]:
 
 
 def propose(
-    candidate: Candidate, contents: dict[bytes, Content], settings: ProfileSettings
+    candidate: Candidate, sides: dict[bytes, bytes], settings: ProfileSettings
 ) -> tuple[Candidate, list[dict[str, Any]]]:
     """Ask each generator of candidates that the profile uses about a pair.
 
     Args:
         candidate: the pair, with its wavelet distance.
-        contents: the two by id.
+        sides: the words of the two by content id, see ``Fingerprint``.
         settings: of the profile and the options.
 
     Returns:
@@ -231,7 +232,7 @@ def propose(
     """
     found = [("wavelet", "wavelet_bits", "wavelet_distance", candidate.wavelet_distance)]
     if settings.word_votes:
-        worded = _with_words(candidate, contents[candidate.a], contents[candidate.b])
+        worded = _with_words(candidate, sides[candidate.a], sides[candidate.b])
         found.append(("words", "word_votes", "word_votes", abs(worded.votes)))
         if abs(worded.votes) >= settings.word_votes:
             candidate = worded
@@ -243,9 +244,9 @@ def propose(
     return candidate._replace(generators="+".join(names) or STAR), proposals
 
 
-def _with_words(candidate: Candidate, a: Content, b: Content) -> Candidate:
+def _with_words(candidate: Candidate, a: bytes, b: bytes) -> Candidate:
     """Count agreeing words as a run of the two images alone does, and take their transform."""
-    sides = [words.postings(np.frombuffer(one.words, ROW))[0] for one in (a, b)]
+    sides = [words.postings(np.frombuffer(one, ROW))[0] for one in (a, b)]
     image = np.repeat([0, 1], [len(side) for side in sides])
     votes, _ = words.find_pairs(np.concatenate(sides), image, words.word_width(2), least=2)
     if not len(votes.votes):

@@ -40,7 +40,9 @@ def build(pipeline: beam.Pipeline, config: PipelineConfig) -> None:
     candidates = [proposed.candidates]
     stats, caps = [proposed.stats], [listing.caps, proposed.caps]
     if config.settings.word_votes:
-        words = contents | "Word candidates" >> ProposeByWords(config.settings.word_votes)
+        words = images.fingerprints | "Word candidates" >> ProposeByWords(
+            contents, config.settings.word_votes
+        )
         candidates.append(words.candidates)
         stats.append(words.stats)
         caps.append(words.caps)

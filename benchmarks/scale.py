@@ -96,7 +96,6 @@ def made_up(content: bytes, rank: bytes, signs: bytes) -> Content:
         wavelet_keys=signs,
         color=_COLOR,
         layout=_LAYOUT,
-        words=b"",
         copies=1,
         total_bytes=100_000,
         links=[],

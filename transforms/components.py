@@ -347,11 +347,6 @@ class _PackMembersDoFn(beam.DoFn):
             yield in_global_window(b"".join(self.starts))
 
 
-def _without_words(content: Content) -> Content:
-    # They have done their work, and weigh more than all the rest.
-    return content._replace(words=b"")
-
-
 class _KeepNeededDoFn(beam.DoFn):
     """Drops contents that are in no pair and have no copies, before they cross the shuffle."""
 
@@ -418,14 +413,9 @@ class KeyByComponent(beam.PTransform):
         starts = self.members | "Pack members" >> (
             beam.ParDo(_PackMembersDoFn()).with_output_types(bytes)
         )
-        keyed = (
-            contents
-            | "Without words" >> beam.Map(_without_words).with_output_types(Content)
-            | "Key needed"
-            >> beam.ParDo(_KeepNeededDoFn(), AsIter(starts)).with_output_types(
-                tuple[bytes, Content]
-            )
-        )
+        keyed = contents | "Key needed" >> beam.ParDo(
+            _KeepNeededDoFn(), AsIter(starts)
+        ).with_output_types(tuple[bytes, Content])
         out = (
             {"content": keyed, "component": self.members}
             | "Join members" >> JoinByKey(bytes, {"content": Content, "component": bytes})

@@ -33,7 +33,6 @@ def content_of(image: Fingerprint) -> Content:
         wavelet_keys=image.wavelet_keys[KEY_BYTES:],
         color=image.color,
         layout=image.layout,
-        words=image.words,
         copies=1,
         # Objects with several names are counted once, when all names are known.
         total_bytes=0 if ref.storage_id else ref.size_bytes,

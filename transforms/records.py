@@ -83,7 +83,6 @@ class Content(NamedTuple):
     wavelet_keys: bytes  # uint8 [64], the compact form of the eight, see grouping.bands
     color: bytes
     layout: bytes
-    words: bytes
     copies: int  # rows with this content
     total_bytes: int  # bytes of its distinct storage objects
     links: list[str]  # "size:dev:inode" of each shared object, sorted; empty for most

@@ -1,8 +1,9 @@
 """Candidate pairs from local words: what crops, borders and screenshots keep of their original.
 
-In: ``Content`` with words. Out: packed ``Candidate`` pairs with enough matches that agree on one
-similarity transform. Words travel packed, a part of the words of many images an element. Guarantee:
-how words and pairs are cut into units, and in what order they arrive, changes no pair.
+In: ``Fingerprint`` with words, and ``Content`` to count them. Out: packed ``Candidate`` pairs with
+enough matches that agree on one similarity transform. Words travel packed, a part of the words of
+many images an element. Guarantee: how words and pairs are cut into units, and in what order they
+arrive, changes no pair.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ from transforms.imaging.words import ROW, SIDE, WORD_BITS
 from transforms.outputs import in_global_window, several_outputs
 from transforms.packing import ROW as CANDIDATE
 from transforms.packing import PackedCandidates, pack_rows
-from transforms.records import Cap, Content, StageStats
+from transforms.records import Cap, Content, Fingerprint, StageStats
 from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "words"
@@ -32,6 +33,7 @@ _ID_BYTES = 32
 # many words. 131,072 images have 36 million: 290 MB, and twice that while they are matched.
 _PART_IMAGES = 1 << 17
 _PACKED_IMAGES = 1 << 11  # most images of one element: their words are 4 MB
+_SEEN_IMAGES = 1 << 16  # known to be packed, 6 MB; what is packed twice is matched once
 _MATCHED = np.dtype([("a", f"V{_ID_BYTES}"), ("b", f"V{_ID_BYTES}"), ("places", grouping.MATCH)])
 _MATCHES_PACKED = 1 << 14  # 1.2 MB an element
 # Where there is one part, several units have all its words, and each a share of the pairs. A unit
@@ -93,16 +95,20 @@ def words_size(width: int, height: int) -> tuple[int, int]:
 
 
 class _PackDoFn(beam.DoFn):
-    """Packs the words of a bundle, so that what is read twice is small."""
+    """Packs the words of a bundle's contents, of which it may not be the only bundle."""
 
     def start_bundle(self) -> None:
         self.images: list[tuple[bytes, bytes]] = []
+        self.seen: set[bytes] = set()
 
-    def process(self, content: Content) -> Iterator[PackedWords]:
-        if not content.words:
+    def process(self, image: Fingerprint) -> Iterator[PackedWords]:
+        if not image.words or image.pixel_hash in self.seen:
             return
         report_progress(STAGE, 0, 1)
-        self.images.append((content.content, content.words))
+        if len(self.seen) == _SEEN_IMAGES:
+            self.seen.clear()
+        self.seen.add(image.pixel_hash)
+        self.images.append((image.pixel_hash, image.words))
         if len(self.images) == _PACKED_IMAGES:
             yield _packed(self.images)
             self.images = []
@@ -123,8 +129,18 @@ def _packed(images: list[tuple[bytes, bytes]]) -> PackedWords:
     return PackedWords(b"".join(names), counts.tobytes(), words[order].tobytes())
 
 
-def _packed_count(packed: PackedWords) -> int:
-    return len(packed.ids) // _ID_BYTES
+class _CountDoFn(beam.DoFn):
+    """Counts the elements of a bundle."""
+
+    def start_bundle(self) -> None:
+        self.count = 0
+
+    def process(self, _: object) -> None:
+        self.count += 1
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self.count:
+            yield in_global_window(self.count)
 
 
 def _deal(packed: PackedWords, counts: Iterable[int]) -> Iterator[tuple[Unit, PackedWords]]:
@@ -136,13 +152,14 @@ def _deal(packed: PackedWords, counts: Iterable[int]) -> Iterator[tuple[Unit, Pa
             yield Unit(share, images), packed
         return
     words = np.frombuffer(packed.words, grouping.POSTING)
-    number = np.repeat(np.arange(_packed_count(packed)), np.frombuffer(packed.counts, np.uint32))
+    own = np.frombuffer(packed.counts, np.uint32)
+    number = np.repeat(np.arange(len(own)), own)
     shortest = words["word"] >> np.uint32(WORD_BITS - grouping.word_width(images))
     # Multiplied, so that words that differ in few bits are spread.
     part = (shortest * np.uint32(2654435761) >> np.uint32(8)) % np.uint32(parts)
     for index in range(parts):
         inside = part == index
-        inner = np.bincount(number[inside], minlength=_packed_count(packed)).astype(np.uint32)
+        inner = np.bincount(number[inside], minlength=len(own)).astype(np.uint32)
         some = PackedWords(packed.ids, inner.tobytes(), words[inside].tobytes())
         yield Unit(index, images), some
 
@@ -150,15 +167,22 @@ def _deal(packed: PackedWords, counts: Iterable[int]) -> Iterator[tuple[Unit, Pa
 def _unpack(
     parts: Iterable[PackedWords],
 ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int32], npt.NDArray[np.void]]:
-    """Return ids in ascending order, and of each word the number of its image and the word."""
+    """Return ids in ascending order, and of each word the number of its image and the word.
+
+    Of a content that several bundles gave, once: equal pixels have equal words.
+    """
     parts = list(parts)
     ids = np.frombuffer(b"".join(part.ids for part in parts), f"V{_ID_BYTES}")
     counts = np.frombuffer(b"".join(part.counts for part in parts), np.uint32)
     words = np.frombuffer(b"".join(part.words for part in parts), grouping.POSTING)
-    order = np.argsort(ids)
-    number = np.empty(len(ids), np.int32)
-    number[order] = np.arange(len(ids))
-    return ids[order], np.repeat(number, counts), words
+    names, first, number = np.unique(ids, return_index=True, return_inverse=True)
+    image = np.repeat(number.astype(np.int32), counts)
+    if len(names) == len(ids):
+        return names, image, words
+    once = np.zeros(len(ids), np.bool_)
+    once[first] = True
+    kept = np.repeat(once, counts)
+    return names, image[kept], words[kept]
 
 
 def _candidates(names: npt.NDArray[np.void], votes: grouping.Votes) -> Iterator[PackedCandidates]:
@@ -260,9 +284,11 @@ class ProposeByWords(beam.PTransform):
     """Propose every pair of contents with enough words in common whose places agree.
 
     Attributes:
+        contents: those of all the images.
         least_votes: matches that must agree on one similarity transform, at least 2.
     """
 
+    contents: beam.PCollection[Content]
     least_votes: int = 2
 
     def __post_init__(self) -> None:
@@ -271,10 +297,10 @@ class ProposeByWords(beam.PTransform):
             raise ValueError(f"least_votes must be at least 2, not {self.least_votes!r}")
 
     @several_outputs
-    def expand(self, contents: beam.PCollection[Content]) -> ProposedPairs:
-        """Turn contents into candidates, and the statistics and caps of the search."""
-        packed = contents | "Pack words" >> beam.ParDo(_PackDoFn()).with_output_types(PackedWords)
-        counts = packed | "Count packed" >> beam.Map(_packed_count).with_output_types(int)
+    def expand(self, images: beam.PCollection[Fingerprint]) -> ProposedPairs:
+        """Turn images into candidates, and the statistics and caps of the search."""
+        packed = images | "Pack words" >> beam.ParDo(_PackDoFn()).with_output_types(PackedWords)
+        counts = self.contents | "Count contents" >> beam.ParDo(_CountDoFn()).with_output_types(int)
         matched = (
             packed
             | "Deal words"

@@ -7,8 +7,9 @@ import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
-from tests.transforms.samples import digest, make_content
+from tests.transforms.samples import digest, make_image
 from transforms import words as module
+from transforms.contents import content_of
 from transforms.fingerprints import read_image
 from transforms.grouping import words as grouping
 from transforms.imaging import words as imaging
@@ -29,7 +30,12 @@ def _picture(seed):
     return cv2.GaussianBlur(out, (3, 3), 0)
 
 
-def _contents():
+def _proposed(pipeline, images, least):
+    made = pipeline | beam.Create(images)
+    return made | ProposeByWords(made | beam.Map(content_of), least)
+
+
+def _images():
     """Three pictures, a crop of the first, a mirrored crop of the second, and one without words."""
     one, two, three = (_picture(seed) for seed in (1, 2, 3))
     pictures = {
@@ -41,7 +47,7 @@ def _contents():
         "flat": np.zeros((180, 240), np.uint8),
     }
     return [
-        make_content(name)._replace(words=word_rows(np.ascontiguousarray(pixels)).tobytes())
+        make_image(name, words=word_rows(np.ascontiguousarray(pixels)).tobytes())
         for name, pixels in pictures.items()
     ]
 
@@ -67,7 +73,7 @@ def test_g2_pairs_do_not_depend_on_the_units(monkeypatch, images, packed, shares
     monkeypatch.setattr(module, "_SHARES", shares)
     monkeypatch.setattr(module, "_SHARED_IMAGES", 0)
     with TestPipeline("FnApiRunner") as pipeline:
-        found = pipeline | beam.Create(_contents()) | ProposeByWords(4)
+        found = _proposed(pipeline, _images(), 4)
         assert_that(
             found.candidates | beam.FlatMap(unpack) | beam.Map(_shape),
             equal_to([_pair("one", "crop", True), _pair("two", "mirrored", False)]),
@@ -76,28 +82,48 @@ def test_g2_pairs_do_not_depend_on_the_units(monkeypatch, images, packed, shares
         assert_that(read, equal_to([5]), label="every content with words counted once")
 
 
+def test_words_that_several_bundles_packed_are_matched_once():
+    words = {name: word_rows(_picture(seed)).tobytes() for seed, name in enumerate("abc")}
+    bundles = [[(digest(name), words[name]) for name in names] for names in ("ca", "abc", "b")]
+    names, image, found = module._unpack(map(module._packed, bundles))
+    assert [name.tobytes() for name in names] == sorted(map(digest, "abc"))
+    for number, name in enumerate(sorted("abc", key=digest)):
+        own = grouping.postings(np.frombuffer(words[name], imaging.ROW))[0]
+        np.testing.assert_array_equal(found[image == number], own)
+
+
+def test_a_bundle_packs_a_content_once(monkeypatch):
+    monkeypatch.setattr(module, "_SEEN_IMAGES", 2)
+    words = word_rows(_picture(1)).tobytes()
+    work = module._PackDoFn()
+    work.start_bundle()
+    for name in "aabbacd":  # the first two are forgotten when the third is seen
+        assert not list(work.process(make_image(name, words=words)))
+    assert [image[0] for image in work.images] == [digest(name) for name in "abcd"]
+
+
 @pytest.mark.parametrize("shared_images", [0, 100])
 def test_h5_a_cut_is_a_cap(monkeypatch, shared_images):
     monkeypatch.setattr(grouping, "DF_CUT", 2)
     monkeypatch.setattr(module, "_SHARED_IMAGES", shared_images)
     words = word_rows(_picture(1))
-    contents = [make_content(name)._replace(words=words.tobytes()) for name in "abc"]
+    images = [make_image(name, words=words.tobytes()) for name in "abc"]
     different = len(np.unique(grouping.postings(words)[0]["word"]))
     with TestPipeline("FnApiRunner") as pipeline:
-        found = pipeline | beam.Create(contents) | ProposeByWords(4)
+        found = _proposed(pipeline, images, 4)
         caps = found.caps | beam.Map(lambda c: (c.stage, c.name, c.limit, c.applied))
         assert_that(caps, equal_to([("words", "document_frequency", 2, different)]))
 
 
 def test_no_words_no_candidates():
     with TestPipeline("FnApiRunner") as pipeline:
-        found = pipeline | beam.Create([make_content("a"), make_content("b")]) | ProposeByWords()
+        found = _proposed(pipeline, [make_image("a"), make_image("b")], 2)
         assert_that(found.candidates, equal_to([]))
 
 
 def test_g7_one_vote_is_refused():
     with pytest.raises(ValueError, match="least_votes"):
-        ProposeByWords(1)
+        ProposeByWords(None, 1)
 
 
 def test_parts_grow_with_the_images_and_one_part_has_shares():
