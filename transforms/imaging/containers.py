@@ -144,6 +144,7 @@ _SEQUENTIAL_SOF: Final = frozenset({0xC0, 0xC1})
 _END: Final = b"\xff\xd9"
 _JFIF_BYTES: Final = 14  # below it libjpeg takes the segment for none of JFIF's
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
+_WITHIN_SCAN: Final = frozenset({0x00, *range(0xD0, 0xD8)})  # behind an FF
 _APP_OR_COM: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
 # In a scan 0xFF is followed by 0 (stuffing), RSTn or 0xFF (fill); anything else is a marker. Only
 # those that end a scan count: a reserved code there is damage, which libjpeg judges.
@@ -266,10 +267,13 @@ class _JpegWalk:
     def ends_with_scan(self, at: int) -> bool:
         """Tell whether the scan whose header is at ``at`` is the whole picture and ends the file.
 
-        Then nothing but its end marker is due behind it, and it need not be searched.
+        Then nothing but its end marker is due behind it, and it need not be searched: the last FF
+        before that one is a byte of the scan or a restart, and not of a segment behind the scan.
         """
+        last = self.data.rfind(b"\xff", at, len(self.data) - len(_END))
         return (
-            self.plain
+            (last < 0 or self.data[last + 1] in _WITHIN_SCAN)
+            and self.plain
             and self.sequential
             and self.scans == 1
             and not self.mpf

@@ -482,6 +482,15 @@ def test_a_jpeg_that_ends_with_its_only_scan_is_what_a_search_for_its_end_finds(
     np.testing.assert_array_equal(full(plain + plain).pixels, full(plain).pixels)
 
 
+@pytest.mark.parametrize("restart", [0, 1])
+def test_m6_metadata_behind_the_only_scan_is_not_in_the_hash(restart: int) -> None:
+    plain = files.saved(files.photo(64, 48), "JPEG", restart_marker_blocks=restart)
+    for extra in (files.segment(0xFE, b"comment"), files.segment(0xE7, bytes(300))):
+        data = plain[:-2] + extra + plain[-2:]
+        assert decode(data, min_side=48).pixel_hash == decode(plain, min_side=48).pixel_hash
+        np.testing.assert_array_equal(full(data).pixels, full(plain).pixels)
+
+
 def test_pixel_hash_of_a_jpeg_is_as_documented() -> None:
     plain = files.saved(files.photo(64, 48), "JPEG")
     stripped = plain[2 + 18 :]  # the start marker and the JFIF segment
