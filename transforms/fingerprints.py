@@ -251,17 +251,30 @@ class _FingerprintDoFn(MeteredDoFn):
 
     def _results(self) -> Iterator[Fingerprint | FailedImage]:
         """Read what waits to be read; what is measured goes on in batches."""
-        with self.meter.work(len(self.refs)):
-            results = [self._read(ref) for ref in self.refs]
-        self.refs = []
-        for result in results:
-            if not isinstance(result, ReadImage):
-                yield result
-                continue
-            self.batch.append(result)
-            self.pixels += result.pixels.size
-            if len(self.batch) >= _BATCH_IMAGES or self.pixels >= _BATCH_SAMPLES:
-                yield from self._measured()
+        refs, self.refs = iter(self.refs), []
+        while results := self._read_some(refs):
+            for result in results:
+                if not isinstance(result, ReadImage):
+                    yield result
+                    continue
+                self.batch.append(result)
+                self.pixels += result.pixels.size
+                if len(self.batch) >= _BATCH_IMAGES or self.pixels >= _BATCH_SAMPLES:
+                    yield from self._measured()
+
+    def _read_some(self, refs: Iterator[ImageRef]) -> list[ReadImage | Fingerprint | FailedImage]:
+        """Read on until all is read, or as much is held as is measured together."""
+        results: list[ReadImage | Fingerprint | FailedImage] = []
+        pixels = self.pixels
+        with self.meter.work() as work:
+            for ref in refs:
+                results.append(self._read(ref))
+                if isinstance(results[-1], ReadImage):
+                    pixels += results[-1].pixels.size
+                if pixels >= _BATCH_SAMPLES:
+                    break
+            work.work(len(results))  # as many as it turned out to be
+        return results
 
     def _read(self, ref: ImageRef) -> ReadImage | Fingerprint | FailedImage:
         digest = None

@@ -108,9 +108,10 @@ class StageMeter:
         self._items = items
         return self
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "StageMeter":
         """Start the clocks."""
         self._wall, self._cpu = time.time_ns(), time.thread_time_ns()
+        return self
 
     def __exit__(self, *_: object) -> None:
         """Stop the clocks."""

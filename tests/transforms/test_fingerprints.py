@@ -111,6 +111,27 @@ def test_batches_lose_no_image_and_measure_each_as_if_it_were_alone(
         assert_that(sums, equal_to([[11, 8, 3]]), label="counts")
 
 
+def test_m5_no_more_pixels_are_held_than_are_measured_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BATCH_SAMPLES", 60 * 90 * 3)
+    done = []
+    measure = module.fingerprints
+    monkeypatch.setattr(module, "fingerprints", lambda b: done.append(len(b)) or measure(b))
+    monkeypatch.setattr(module, "decode", lambda d, **o: done.append("read") or decode(d, **o))
+    rng = np.random.default_rng(8)
+    work = module._FingerprintDoFn(DecodeLimits(), words=False)
+    work.setup()
+    work.start_bundle()
+    found = []
+    for number in range(module._TIMED_IMAGES):
+        pixels = rng.integers(0, 256, (60, 90, 3), dtype=np.uint8)
+        ref = _written(tmp_path / f"{number}.png", cv2.imencode(".png", pixels)[1].tobytes())
+        found += work.process(ref)
+    assert done == ["read", 1] * module._TIMED_IMAGES
+    assert len(found) == work.meter.items_in == work.meter.items_out == module._TIMED_IMAGES
+
+
 def test_exact_copies_are_decoded_once_and_measure_as_if_they_were_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
