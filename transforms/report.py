@@ -197,9 +197,9 @@ _HARMLESS_STARTS = frozenset(f"{string.ascii_letters}{string.digits}/")
 
 def csv_cell(value: Any) -> Any:
     """Return a cell that no spreadsheet takes for a formula; only text is changed."""
-    if isinstance(value, str) and (
-        value.startswith(_HIDING_STARTS) or value.lstrip().startswith(_FORMULA_STARTS)
-    ):
+    if not isinstance(value, str) or value[:1] in _HARMLESS_STARTS:
+        return value
+    if value.startswith(_HIDING_STARTS) or value.lstrip().startswith(_FORMULA_STARTS):
         return "'" + value
     return value
 
@@ -210,10 +210,7 @@ def _csv_column(column: pa.ChunkedArray) -> list[Any]:
         column = pc.cast(column, pa.string())
     elif not pa.types.is_string(column.type):
         return column.to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
-    return [
-        text if text is None or text[:1] in _HARMLESS_STARTS else csv_cell(text)
-        for text in column.to_pylist()
-    ]
+    return [csv_cell(value) for value in column.to_pylist()]
 
 
 def _write_csv(store: Store, drafts: Drafts, path: str, shards: list[ReportFile]) -> ReportFile:

@@ -46,7 +46,7 @@ class Unit(NamedTuple):
     """A unit of work: a part of the words, or all of them and a share of the pairs of images."""
 
     number: int  # of the part or share
-    images: int  # with words there are in all
+    images: int  # distinct ones there are in all
 
 
 class PackedWords(NamedTuple):
