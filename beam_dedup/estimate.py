@@ -83,10 +83,10 @@ def estimate(config: PipelineConfig, run: RunConfig) -> str:
 
     inputs, output = list(config.inputs), config.output or None
     try:
-        check_inputs(inputs, output, config.include, config.exclude)
-        listed = survey(
-            iterate_inputs(inputs, output, config.include, config.exclude, config.limit)
-        )
+        bounds, access = config.bounds(), config.access
+        filters = (config.include, config.exclude)
+        check_inputs(inputs, output, *filters, bounds, access)
+        listed = survey(iterate_inputs(inputs, output, *filters, config.limit, bounds, access))
     except (ValueError, OSError) as error:
         raise UsageError(safe_line(str(error))) from error
     sample = measure(listed.sample, config)

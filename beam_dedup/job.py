@@ -192,7 +192,14 @@ def _locked(config: PipelineConfig) -> Iterator[None]:
     from transforms.listing import check_inputs
 
     try:
-        check_inputs(list(config.inputs), config.output, config.include, config.exclude)
+        check_inputs(
+            list(config.inputs),
+            config.output,
+            config.include,
+            config.exclude,
+            config.bounds(),
+            config.access,
+        )
         lock = OutputLock(config.output, config.run_id)
     except (ValueError, OSError) as error:
         raise UsageError(safe_line(str(error))) from error

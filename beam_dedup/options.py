@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import difflib
 import json
 import math
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from beam_dedup.messages import has_secret, one_line, redact
+from transforms.access import LOCAL, Access
 from transforms.grouping.relations import DUPLICATE_RELATIONS, RELATIONS
 
 if TYPE_CHECKING:
     from transforms.cascade import CascadeSettings
     from transforms.imaging.decode import DecodeLimits
+    from transforms.storage.patterns import Bounds
 
 KEY_BITS = 256  # of a wavelet key
 # Options of Beam that carry a credential. Beam's workers log all their options, and a job server
@@ -164,6 +168,13 @@ class PipelineConfig:
         include: globs; where there are any, only names that match one are inputs.
         exclude: globs; names that match one are no inputs.
         limit: take no more than this many inputs; None takes all.
+        min_size: smaller files are left out; bytes.
+        max_size: larger files are left out; bytes.
+        modified_after: files last changed before are left out; ISO 8601, UTC where it has no zone.
+        modified_before: files last changed then or later are left out.
+        listing_cache: a folder for listings of remote stores; None lists every time.
+        listing_max_age_s: how old a listing may be that is used again; seconds.
+        access: how stores are reached; holds no secret.
         profile: a name in ``PROFILES``.
         wavelet_bits: overrides the profile's; bits of 256, inclusive.
         color_threshold: overrides the profile's ``color_reject``; similarity, 0..1.
@@ -188,6 +199,13 @@ class PipelineConfig:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     limit: int | None = None
+    min_size: int | None = None
+    max_size: int | None = None
+    modified_after: str | None = None
+    modified_before: str | None = None
+    listing_cache: str | None = None
+    listing_max_age_s: float = 24 * 3600.0
+    access: Access = LOCAL
     profile: str = "balanced"
     wavelet_bits: int | None = None
     color_threshold: float | None = None
@@ -218,12 +236,33 @@ class PipelineConfig:
             value = getattr(self, name)
             if value is not None:
                 _check_range(name, value, low, high)
+        self._check_bounds()
         unknown = sorted(set(self.duplicate_relations) - set(RELATIONS))
         if unknown or not self.duplicate_relations:
             raise UsageError(
                 "duplicate_relations must name some of "
                 f"{', '.join(RELATIONS)}, not {','.join(unknown)!r}"
             )
+
+    def bounds(self) -> Bounds:
+        """Return the bounds of size and date."""
+        from transforms.storage.patterns import Bounds
+
+        return Bounds(self.min_size, self.max_size, *self._check_bounds())
+
+    def _check_bounds(self) -> list[int | None]:
+        """Return the dates in microseconds; refuse bounds between which nothing can lie."""
+        names = ("modified_after", "modified_before")
+        after, before = (_microseconds(name, getattr(self, name)) for name in names)
+        if (
+            self.min_size is not None
+            and self.max_size is not None
+            and self.min_size > self.max_size
+        ):
+            raise UsageError("min_size is greater than max_size, so that no file fits")
+        if after is not None and before is not None and after >= before:
+            raise UsageError("modified_after is not before modified_before, so that no file fits")
+        return [after, before]
 
     @property
     def settings(self) -> ProfileSettings:
@@ -247,9 +286,28 @@ class PipelineConfig:
         return dataclasses.replace(base, **changes)
 
 
+def _microseconds(name: str, text: str | None) -> int | None:
+    """Return a date and time as microseconds since 1970-01-01 UTC."""
+    if text is None:
+        return None
+    try:
+        then = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{name} must be a date or a time in ISO 8601 (2026-11-21 or 2026-11-21T20:15:00Z), "
+            f"not {text!r}"
+        ) from None
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=datetime.UTC)
+    return round(then.timestamp() * 1e6)
+
+
 # Option, least and greatest value; integers where the bounds are.
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("limit", 1, 2**62),
+    ("min_size", 0, 2**62),
+    ("max_size", 0, 2**62),
+    ("listing_max_age_s", 0.0, 1e9),
     ("wavelet_bits", 0, KEY_BITS),
     ("color_threshold", 0.0, 1.0),
     ("global_threshold", 0.0, 1.0),
@@ -317,6 +375,7 @@ def cascade_settings(config: PipelineConfig) -> CascadeSettings:
         relations=frozenset(config.duplicate_relations),
         rounds=settings.rounds,
         limits=decode_limits(config),
+        access=config.access,
         max_group_size_color=config.max_group_size_color,
         max_group_size_global=config.max_group_size_global,
         max_group_size_local=config.max_group_size_local,
@@ -374,6 +433,8 @@ def parse(argv: list[str]) -> tuple[PipelineConfig, RunConfig, list[str]]:
         run_id=new_run_id(),
         include=tuple(values.include or ()),
         exclude=tuple(values.exclude or ()),
+        listing_max_age_s=_seconds("listing_max_age", values.listing_max_age),
+        access=_access(values, run, beam_options),
         wavelet_bits=_wavelet_bits(values),
         duplicate_relations=_relations(values.duplicate_relations),
         **{name: getattr(values, name) for name in _SAME_NAMES},
@@ -386,6 +447,11 @@ def parse(argv: list[str]) -> tuple[PipelineConfig, RunConfig, list[str]]:
 
 _SAME_NAMES = (
     "limit",
+    "min_size",
+    "max_size",
+    "modified_after",
+    "modified_before",
+    "listing_cache",
     "profile",
     "color_threshold",
     "global_threshold",
@@ -526,6 +592,7 @@ def _parser() -> OptionParser:
     _add_input_options(parser)
     _add_decision_options(parser)
     _add_work_options(parser)
+    _add_store_options(parser)
     _add_run_options(parser)
     return parser
 
@@ -543,6 +610,14 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
     add("--include", action="append", metavar="GLOB", help="take only these names; repeatable")
     add("--exclude", action="append", metavar="GLOB", help="leave these names out; repeatable")
     add("--limit", type=_whole, metavar="N", help="take at most N inputs")
+    for name, what in (("min", "smaller"), ("max", "larger")):
+        add(f"--{name}_size", type=_whole, metavar="BYTES", help=f"leave {what} files out")
+    for name, what in (("after", "before"), ("before", "then or later")):
+        add(
+            f"--modified_{name}",
+            metavar="TIME",
+            help=f"leave files out that were last changed {what} (ISO 8601)",
+        )
     add(
         "--max_image_bytes",
         type=_whole,
@@ -618,6 +693,51 @@ def _add_work_options(parser: argparse.ArgumentParser) -> None:
             )
 
 
+def _add_store_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "remote stores",
+        "Credentials come from the environment or a file, never from an option; see "
+        "docs/guides/azure.md.",
+    )
+    add = group.add_argument
+    add(
+        "--azure_secret_file",
+        metavar="PATH",
+        help="a file of NAME=VALUE lines in place of the environment, on every worker",
+    )
+    add(
+        "--max_requests_per_second",
+        type=_whole,
+        metavar="N",
+        help="of the whole job, in any one second (default: no bound)",
+    )
+    add(
+        "--read_concurrency",
+        type=_whole,
+        default=LOCAL.concurrency,
+        metavar="N",
+        help="objects that each process reads at once (default: %(default)s)",
+    )
+    add(
+        "--read_memory_bytes",
+        type=_whole,
+        default=LOCAL.memory_bytes,
+        metavar="BYTES",
+        help="of objects that each process has asked for and not yet used (default: %(default)s)",
+    )
+    add(
+        "--listing_cache",
+        metavar="URI",
+        help="a folder in which listings of remote stores are kept, to be used again",
+    )
+    add(
+        "--listing_max_age",
+        default="24h",
+        metavar="TIME",
+        help="how old a listing may be to be used again: 90s, 30m, 24h, 7d (default: %(default)s)",
+    )
+
+
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("running").add_argument
     add(
@@ -672,6 +792,64 @@ def _unknown(word: str, names: list[str]) -> str:
     close = difflib.get_close_matches(option, names, n=1)
     hint = f"; did you mean {close[0]}?" if close else "; see beam-dedup run --help"
     return f"neither beam-dedup nor Beam has an option {one_line(redact(option))}{hint}"
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _seconds(name: str, text: str) -> float:
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{name} must be a time such as 90s, 30m, 24h or 7d, not {text!r}")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+def _access(values: argparse.Namespace, run: RunConfig, beam_options: Mapping[str, Any]) -> Access:
+    """Return how one process of the job reaches stores."""
+    _check_range("read_concurrency", values.read_concurrency, 1, 1024)
+    _check_range("read_memory_bytes", values.read_memory_bytes, 1, 2**40)
+    share, most = None, values.max_requests_per_second
+    if most is not None:
+        _check_range("max_requests_per_second", most, 1, 10**6)
+        processes = _processes(run, beam_options)
+        share = most // processes
+        if share == 0:
+            raise UsageError(
+                f"max_requests_per_second must be at least {processes}, one for each process of "
+                f"this job, not {most}"
+            )
+    return Access(
+        values.azure_secret_file and os.path.abspath(values.azure_secret_file),
+        share,
+        values.read_concurrency,
+        values.read_memory_bytes,
+    )
+
+
+# Options of Beam by which a user says how many workers there will be at most.
+_PARALLELISM = ("max_num_workers", "parallelism", "num_workers", "direct_num_workers")
+
+
+def _processes(run: RunConfig, beam_options: Mapping[str, Any]) -> int:
+    """Return how many processes of a job may ask stores at once, this one included.
+
+    Raises:
+        UsageError: nobody says how many workers a named runner has.
+    """
+    if run.runner is None:
+        from beam_dedup.runners import default_workers
+
+        workers = run.workers or default_workers()
+        return workers + (workers > 1)
+    for name in _PARALLELISM:
+        number = beam_options.get(name)
+        if isinstance(number, int) and number > 0:
+            return number + 1
+    raise UsageError(
+        "max_requests_per_second is for the whole job, and is shared by its processes; say how "
+        f"many --runner={run.runner} will have, with --parallelism or --max_num_workers"
+    )
 
 
 def _wavelet_bits(values: argparse.Namespace) -> int | None:

@@ -29,9 +29,11 @@ def build(pipeline: beam.Pipeline, config: PipelineConfig) -> None:
         exclude=config.exclude,
         output=config.output,
         limit=config.limit,
+        bounds=config.bounds(),
+        access=config.access,
     )
     images = listing.found | "1 Fingerprint" >> ComputeFingerprints(
-        decode_limits(config), words=config.settings.word_votes > 0
+        decode_limits(config), words=config.settings.word_votes > 0, access=config.access
     )
     contents = images.fingerprints | "Collapse exact copies" >> CollapseExact()
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
+from transforms.access import LOCAL, Access
 from transforms.color import ColorSettings, CompareColors
 from transforms.imaging.decode import DecodeLimits
 from transforms.outputs import several_outputs
@@ -32,6 +33,7 @@ class CascadeSettings:
         relations: the relations that count as duplicates.
         rounds: how often the walk may ask, at least 1; without verification one is enough.
         limits: what the decoder may spend on one image.
+        access: how stores are reached.
         max_group_size_color: distinct contents in one unit of stage 2.
         max_group_size_global: distinct contents in one unit of stage 3.
         max_group_size_local: distinct contents held decoded by stage 4.
@@ -47,6 +49,7 @@ class CascadeSettings:
     relations: frozenset[str]
     rounds: int = 3
     limits: DecodeLimits = dataclasses.field(default_factory=DecodeLimits)
+    access: Access = LOCAL
     max_group_size_color: int = 2000
     max_group_size_global: int = 500
     max_group_size_local: int = 200
@@ -129,6 +132,7 @@ class ComparePairs(beam.PTransform):
             settings.limits,
             records,
             colors.unfinished if records else None,
+            settings.access,
         )
         embedded = read.fresh | f"{name}: embed" >> EmbedMembers(
             DescriptorHandler(settings.batch_size_global)

@@ -14,17 +14,19 @@ from typing import Any, Literal, NamedTuple
 import apache_beam as beam
 import cv2
 import numpy as np
+from apache_beam.utils.windowed_value import WindowedValue
 from numpy.typing import NDArray
 
+from transforms.access import LOCAL, Access
 from transforms.imaging.blocks import fitted_size
 from transforms.imaging.decode import DecodeLimits, decode
 from transforms.imaging.errors import ImageError
 from transforms.imaging.points import extract
 from transforms.joins import JoinByKey
-from transforms.outputs import several_outputs
+from transforms.outputs import in_global_window, several_outputs
 from transforms.records import Content, MemberRead, MemberRecord, PairUnit, StageStats
 from transforms.rounds import Unfinished
-from transforms.storage import StorageError, read_bytes
+from transforms.storage.reads import Read, ReadAhead, Wanted
 from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "features"
@@ -150,12 +152,19 @@ def _members(component: tuple[bytes, Unfinished]) -> Iterator[tuple[bytes, bytes
 class _ReadDoFn(MeteredDoFn):
     stage = STAGE
 
-    def __init__(self, side: int, limits: DecodeLimits) -> None:
+    def __init__(self, side: int, limits: DecodeLimits, access: Access) -> None:
         self.side = side
         self.limits = limits
+        self.access = access
 
     def setup(self) -> None:
         cv2.setNumThreads(1)
+
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        self.reads: ReadAhead[tuple[Content, list[str]]] = ReadAhead(
+            self.access, self.limits.max_image_bytes
+        )
 
     def process(
         self, joined: tuple[bytes, dict[str, list[Any]]]
@@ -177,19 +186,36 @@ class _ReadDoFn(MeteredDoFn):
         if not requests:
             return
         report_progress(STAGE, len(units) - 1)
-        yield MemberRead(self._read(requests[0][1]), units)
+        content = requests[0][1]
+        self.reads.add((content, units), Wanted(content.uri, content.size_bytes, content.etag))
+        while self.reads.is_full:
+            yield self._member()
 
-    def _read(self, content: Content) -> MemberRecord:
+    def finish_bundle(
+        self,
+    ) -> Iterator[WindowedValue | beam.pvalue.TaggedOutput[Literal["stats"], StageStats]]:
+        while len(self.reads):
+            yield in_global_window(self._member())
+        self.reads.close()
+        yield from super().finish_bundle()
+
+    def _member(self) -> MemberRead:
         with self.meter.work():
-            try:
-                data = read_bytes(content.uri, self.limits.max_image_bytes, content.size_bytes)
-                self.meter.bytes_read += len(data)
-                record = member_record(content, data, self.side, self.limits)
-                self.meter.items_out += 1
-            except (StorageError, ImageError) as error:
-                stage = "decode" if isinstance(error, ImageError) else "read"
-                self.meter.failed += 1
-                record = failed_record(content, stage, error.error_type, error.message)
+            (content, units), read = self.reads.take()
+            self.meter.cpu_us += read.cpu_us
+            return MemberRead(self._record(content, read), units)
+
+    def _record(self, content: Content, read: Read) -> MemberRecord:
+        if read.error:
+            self.meter.failed += 1
+            return failed_record(content, "read", read.error.error_type, read.error.message)
+        self.meter.bytes_read += len(read.data)
+        try:
+            record = member_record(content, read.data, self.side, self.limits)
+        except ImageError as error:
+            self.meter.failed += 1
+            return failed_record(content, "decode", error.error_type, error.message)
+        self.meter.items_out += 1
         return record
 
 
@@ -202,12 +228,14 @@ class ReadMembers(beam.PTransform):
         limits: what the decoder may spend on one image.
         earlier: the records of earlier rounds; each content's is in one of them.
         unfinished: the components that go on; only their records are carried to the next round.
+        access: how stores are reached.
     """
 
     side: int = 256
     limits: DecodeLimits = dataclasses.field(default_factory=DecodeLimits)
     earlier: Sequence[beam.PCollection[MemberRecord]] = ()
     unfinished: beam.PCollection[tuple[bytes, Unfinished]] | None = None
+    access: Access = LOCAL
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -238,7 +266,7 @@ class ReadMembers(beam.PTransform):
             tagged
             | "Join requests" >> JoinByKey(bytes, types)
             | "Read members"
-            >> beam.ParDo(_ReadDoFn(self.side, self.limits))
+            >> beam.ParDo(_ReadDoFn(self.side, self.limits, self.access))
             .with_output_types(
                 MemberRead,
                 reused=tuple[str, MemberRecord],

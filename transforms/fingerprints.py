@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from apache_beam.utils.windowed_value import WindowedValue
 
+from transforms.access import LOCAL, Access
 from transforms.grouping.bands import compact
 from transforms.grouping.rank import RankFacts, encode_rank, rank_of_copy
 from transforms.imaging.blocks import block_means
@@ -28,7 +29,8 @@ from transforms.imaging.wavelet import grey_thumbnails, wavelet_keys_batch
 from transforms.imaging.words import word_rows
 from transforms.outputs import in_global_window, several_outputs
 from transforms.records import FailedImage, Failure, Fingerprint, ImageRef, StageStats
-from transforms.storage import StorageError, read_bytes
+from transforms.storage.errors import StorageError
+from transforms.storage.reads import Read, ReadAhead, Wanted
 from transforms.telemetry import STATS, MeteredDoFn
 
 STAGE = "fingerprint"
@@ -215,9 +217,10 @@ def _output(
 class _FingerprintDoFn(MeteredDoFn):
     stage = STAGE
 
-    def __init__(self, limits: DecodeLimits, words: bool) -> None:
+    def __init__(self, limits: DecodeLimits, words: bool, access: Access) -> None:
         self.limits = limits
         self.words = words
+        self.access = access
 
     def setup(self) -> None:
         # The runner's workers are the parallelism; OpenCV's own threads would fight them.
@@ -225,7 +228,7 @@ class _FingerprintDoFn(MeteredDoFn):
 
     def start_bundle(self) -> None:
         super().start_bundle()
-        self.refs: list[ImageRef] = []
+        self.reads: ReadAhead[ImageRef] = ReadAhead(self.access, self.limits.max_image_bytes)
         self.batch: list[ReadImage] = []
         self.pixels = 0  # held by the batch
         self.known: dict[bytes, Fingerprint] = {}  # by SHA-256, the oldest first
@@ -233,9 +236,9 @@ class _FingerprintDoFn(MeteredDoFn):
     def process(
         self, ref: ImageRef
     ) -> Iterator[Fingerprint | beam.pvalue.TaggedOutput[Literal["failed"], FailedImage]]:
-        self.refs.append(ref)
-        if len(self.refs) >= _TIMED_IMAGES:
-            for result in self._results():
+        self.reads.add(ref, Wanted(ref.uri, ref.size_bytes, ref.etag))
+        while self.reads.is_full:
+            for result in self._results(_TIMED_IMAGES):
                 yield _output(result)
 
     def finish_bundle(
@@ -245,30 +248,32 @@ class _FingerprintDoFn(MeteredDoFn):
         | beam.pvalue.TaggedOutput[Literal["failed"], FailedImage]
         | beam.pvalue.TaggedOutput[Literal["stats"], StageStats]
     ]:
-        for result in (*self._results(), *self._measured()):
+        while len(self.reads):
+            for result in self._results(_TIMED_IMAGES):
+                yield _output(result, in_global_window)
+        for result in self._measured():
             yield _output(result, in_global_window)
+        self.reads.close()
         yield from super().finish_bundle()
 
-    def _results(self) -> Iterator[Fingerprint | FailedImage]:
-        """Read what waits to be read; what is measured goes on in batches."""
-        refs, self.refs = iter(self.refs), []
-        while results := self._read_some(refs):
-            for result in results:
-                if not isinstance(result, ReadImage):
-                    yield result
-                    continue
-                self.batch.append(result)
-                self.pixels += result.pixels.size
-                if len(self.batch) >= _BATCH_IMAGES or self.pixels >= _BATCH_SAMPLES:
-                    yield from self._measured()
+    def _results(self, most: int) -> Iterator[Fingerprint | FailedImage]:
+        """Take images that were to be read; what is measured goes on in batches."""
+        for result in self._read_some(most):
+            if not isinstance(result, ReadImage):
+                yield result
+                continue
+            self.batch.append(result)
+            self.pixels += result.pixels.size
+            if len(self.batch) >= _BATCH_IMAGES or self.pixels >= _BATCH_SAMPLES:
+                yield from self._measured()
 
-    def _read_some(self, refs: Iterator[ImageRef]) -> list[ReadImage | Fingerprint | FailedImage]:
-        """Read on until all is read, or as much is held as is measured together."""
+    def _read_some(self, most: int) -> list[ReadImage | Fingerprint | FailedImage]:
+        """Read on until there are so many, or as much is held as is measured together."""
         results: list[ReadImage | Fingerprint | FailedImage] = []
         pixels = self.pixels
         with self.meter.work() as work:
-            for ref in refs:
-                results.append(self._read(ref))
+            for _ in range(min(most, len(self.reads))):
+                results.append(self._read(*self.reads.take()))
                 if isinstance(results[-1], ReadImage):
                     pixels += results[-1].pixels.size
                 if pixels >= _BATCH_SAMPLES:
@@ -276,10 +281,12 @@ class _FingerprintDoFn(MeteredDoFn):
             work.work(len(results))  # as many as it turned out to be
         return results
 
-    def _read(self, ref: ImageRef) -> ReadImage | Fingerprint | FailedImage:
-        digest = None
+    def _read(self, ref: ImageRef, read: Read) -> ReadImage | Fingerprint | FailedImage:
+        digest, data = None, read.data
+        self.meter.cpu_us += read.cpu_us
         try:
-            data = read_bytes(ref.uri, self.limits.max_image_bytes, ref.size_bytes)
+            if read.error:
+                raise read.error
             self.meter.bytes_read += len(data)
             digest = hashlib.sha256(data).digest()
             if measured := self.known.get(digest):
@@ -322,10 +329,12 @@ class ComputeFingerprints(beam.PTransform):
     Attributes:
         limits: what the decoder may spend on one image.
         words: whether to take the local words that ``ProposeByWords`` matches.
+        access: how stores are reached.
     """
 
     limits: DecodeLimits = dataclasses.field(default_factory=DecodeLimits)
     words: bool = False
+    access: Access = LOCAL
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -334,7 +343,7 @@ class ComputeFingerprints(beam.PTransform):
     def expand(self, refs: beam.PCollection[ImageRef]) -> Fingerprints:
         """Turn ``ImageRef`` elements into fingerprints and failures."""
         out = refs | "Read and measure" >> (
-            beam.ParDo(_FingerprintDoFn(self.limits, self.words))
+            beam.ParDo(_FingerprintDoFn(self.limits, self.words, self.access))
             .with_output_types(Fingerprint, failed=FailedImage, stats=StageStats)
             .with_outputs("failed", STATS, main="fingerprints")
         )

@@ -16,12 +16,21 @@ from typing import Literal, NamedTuple, Optional
 
 import apache_beam as beam
 
+from transforms.access import LOCAL, Access
 from transforms.outputs import in_global_window, several_outputs
 from transforms.records import Cap, FailedImage, Failure, ImageRef, StageStats
 from transforms.storage.errors import InputError
-from transforms.storage.inputs import check_list, expand, pin_inputs, resolve_output, source_of
-from transforms.storage.patterns import Selection
-from transforms.storage.sightings import Kind, Scope, Sighting
+from transforms.storage.inputs import (
+    can_split,
+    check_list,
+    expand,
+    pin_inputs,
+    resolve_output,
+    source_of,
+    split,
+)
+from transforms.storage.patterns import ANY, Bounds, Selection
+from transforms.storage.sightings import Kind, Scope, Sighting, Source
 from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "list"
@@ -31,6 +40,7 @@ _NEXT_STAGE = "fingerprint"  # that of transforms.fingerprints, which loads the 
 _BATCH = 1000
 
 _Pinned = tuple[int, bytes]  # an input's position and its pinned form
+_Part = tuple[int, bytes | Source]  # the same, or a part of what it names
 _Seen = tuple[int, ImageRef, str, str]  # a Sighting, as a tuple that Beam has a coder for
 
 _CAPS = {
@@ -44,6 +54,8 @@ def check_inputs(
     output: Optional[str] = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    bounds: Bounds = ANY,
+    access: Access = LOCAL,
 ) -> None:
     """Refuse what cannot run, before anything runs.
 
@@ -54,19 +66,21 @@ def check_inputs(
         output: the output folder; what lies in it is no input.
         include: globs that files must match (``storage.patterns.filter_glob``).
         exclude: globs that files must not match.
+        bounds: of size and date.
+        access: how stores are reached.
 
     Raises:
         InputError: an input is missing, refused or lies in the output folder, a glob matches
             nothing, a list is broken or names a scheme that is not allowed, or nothing is left.
     """
-    pinned, scope = pin_inputs(inputs), _scope(include, exclude, output)
+    pinned, scope = pin_inputs(inputs), _scope(include, exclude, output, bounds, access)
     unfiltered = dataclasses.replace(scope, selection=Selection())
     for index, one in enumerate(pinned):
         here = dataclasses.replace(unfiltered, index=index)
         source = source_of(one, here)
         if source.kind == "list":
-            check_list(source)
-        elif source.kind == "glob" and not any(map(_is_row, expand(one, here))):
+            check_list(source, access)
+        elif source.kind == "glob" and not any(map(_is_row, expand(source, here))):
             raise InputError(
                 f"input {inputs[index]!r} matched no objects; globs take files only, "
                 "end one in '/**' to take all that is below the folders it matches"
@@ -77,7 +91,8 @@ def check_inputs(
                 "choose another output"
             )
     if not any(map(_is_row, _distinct(list(enumerate(pinned)), scope))):
-        hint = " that --include and --exclude leave" if include or exclude else ""
+        filtered = include or exclude or bounds != ANY
+        hint = " that the filters of names, size and date leave" if filtered else ""
         raise InputError(f"the inputs matched no objects{hint}")
 
 
@@ -87,6 +102,8 @@ def iterate_inputs(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     limit: Optional[int] = None,
+    bounds: Bounds = ANY,
+    access: Access = LOCAL,
 ) -> Iterator[ImageRef | FailedImage]:
     """List without Beam, in the order of input and ``below``: the rows of ``ListImages``.
 
@@ -98,21 +115,30 @@ def iterate_inputs(
         include: globs that files must match.
         exclude: globs that files must not match.
         limit: stop after so many rows.
+        bounds: of size and date.
+        access: how stores are reached.
 
     Raises:
         InputError: an input is refused, or could not be listed as a whole.
     """
     pinned = list(enumerate(pin_inputs(inputs)))
-    sightings = _distinct(pinned, _scope(include, exclude, output), limit)
-    for sighting in filter(_is_row, sightings):
-        yield sighting.ref if sighting.kind == Kind.FOUND else _failed_image(*sighting[1:])
+    scope = _scope(include, exclude, output, bounds, access)
+    for sighting in filter(_is_row, _distinct(pinned, scope, limit)):
+        yield sighting.ref if sighting.kind == Kind.FOUND else _failed_image(*sighting[1:4])
 
 
-def _scope(include: Sequence[str], exclude: Sequence[str], output: Optional[str]) -> Scope:
+def _scope(
+    include: Sequence[str],
+    exclude: Sequence[str],
+    output: Optional[str],
+    bounds: Bounds,
+    access: Access,
+) -> Scope:
     for patterns in (include, exclude):
         if isinstance(patterns, str):
             raise InputError(f"include and exclude are lists of globs, got one string {patterns!r}")
-    return Scope(0, Selection(tuple(include), tuple(exclude)), resolve_output(output))
+    selection = Selection(tuple(include), tuple(exclude), bounds)
+    return Scope(0, selection, resolve_output(output), access)
 
 
 def _is_row(sighting: Sighting) -> bool:
@@ -120,7 +146,7 @@ def _is_row(sighting: Sighting) -> bool:
 
 
 def _distinct(
-    pinned: Iterable[_Pinned], scope: Scope, limit: Optional[int] = None
+    pinned: Iterable[_Part], scope: Scope, limit: Optional[int] = None
 ) -> Iterator[Sighting]:
     """Yield the first sighting of each URI in order, up to ``limit`` rows, and all left out."""
     seen: set[str] = set()
@@ -139,8 +165,24 @@ def _failed_image(ref: ImageRef, error_type: str, message: str) -> FailedImage:
     return FailedImage(ref, Failure(STAGE, ref.uri, error_type, message), None, None, None, None)
 
 
+class _SplitInputs(MeteredDoFn):
+    """Inputs to parts that are walked by several workers."""
+
+    stage = STAGE
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def process(self, pinned: list[_Pinned]) -> Iterator[list[_Part]]:
+        for index, one in pinned:
+            with self.meter.work(0):
+                parts = list(split(one, dataclasses.replace(self._scope, index=index)))
+            for part in parts:
+                yield [(index, part)]
+
+
 class _WalkInputs(MeteredDoFn):
-    """Inputs to sightings by URI; with a limit all inputs must be in one element."""
+    """Inputs or parts of them to sightings by URI; with a limit, one element has all inputs."""
 
     stage = STAGE
 
@@ -148,7 +190,7 @@ class _WalkInputs(MeteredDoFn):
         self._scope = scope
         self._limit = limit
 
-    def process(self, pinned: list[_Pinned]) -> Iterator[tuple[str, _Seen]]:
+    def process(self, pinned: list[_Part]) -> Iterator[tuple[str, _Seen]]:
         sightings = self._sightings(pinned)
         while True:
             # Only the walk is timed, not the steps that are fused to this one.
@@ -161,10 +203,10 @@ class _WalkInputs(MeteredDoFn):
             # What is found will be read; a few of them may be left out or double.
             report_progress(_NEXT_STAGE, 0, len(batch))
             for sighting in batch:
-                kind, ref, error_type, message = sighting
+                kind, ref, error_type, message, _ = sighting
                 yield ref.uri, (kind, ref, error_type, message)
 
-    def _sightings(self, pinned: list[_Pinned]) -> Iterator[Sighting]:
+    def _sightings(self, pinned: list[_Part]) -> Iterator[Sighting]:
         if self._limit is not None:
             yield from _distinct(pinned, self._scope, self._limit)
         else:
@@ -242,6 +284,8 @@ class ListImages(beam.PTransform):
         exclude: globs that files must not match.
         output: the output folder; what lies in it is no input.
         limit: take only the first so many rows by input and ``below``; then one worker walks.
+        bounds: of size and date.
+        access: how stores are reached.
 
     Raises:
         InputError: a scheme, a glob or the limit is refused; ``check_inputs`` looks at the rest.
@@ -252,26 +296,36 @@ class ListImages(beam.PTransform):
     exclude: Sequence[str] = ()
     output: Optional[str] = None
     limit: Optional[int] = None
+    bounds: Bounds = ANY
+    access: Access = LOCAL
 
     def __post_init__(self) -> None:
         super().__init__()
         if self.limit is not None and self.limit < 1:
             raise InputError(f"limit must be 1 or more, got {self.limit!r}; leave it out for all")
         self._pinned = list(enumerate(pin_inputs(self.inputs)))
-        self._scope = _scope(self.include, self.exclude, self.output)
+        self._scope = _scope(self.include, self.exclude, self.output, self.bounds, self.access)
 
     @several_outputs
     def expand(self, begin: beam.pvalue.PBegin) -> Listing:
         """Apply the transform."""
         work = [[one] for one in self._pinned] if self.limit is None else [self._pinned]
-        walked = (
-            begin
-            | "Inputs"
-            >> beam.Create(work, reshuffle=len(work) > 1).with_output_types(list[_Pinned])
-            | "Walk"
-            >> beam.ParDo(_WalkInputs(self._scope, self.limit))
-            .with_output_types(tuple[str, _Seen], stats=StageStats)
-            .with_outputs(STATS, main="sightings")
+        parts = begin | "Inputs" >> beam.Create(work, reshuffle=len(work) > 1).with_output_types(
+            list[_Pinned]
+        )
+        stats = []
+        if self.limit is None and any(can_split(one) for _, one in self._pinned):
+            cut = parts | "Split" >> (
+                beam.ParDo(_SplitInputs(self._scope))
+                .with_output_types(list[_Part], stats=StageStats)
+                .with_outputs(STATS, main="parts")
+            )
+            parts = cut.parts | "Spread parts" >> beam.Reshuffle()
+            stats.append(cut[STATS])
+        walked = parts | "Walk" >> beam.ParDo(
+            _WalkInputs(self._scope, self.limit)
+        ).with_output_types(tuple[str, _Seen], stats=StageStats).with_outputs(
+            STATS, main="sightings"
         )
         chosen = (
             walked.sightings
@@ -286,5 +340,5 @@ class ListImages(beam.PTransform):
             failed=chosen.failed,
             caps=chosen.caps,
             listed=chosen.listed,
-            stats=(walked[STATS], chosen[STATS]) | "Statistics" >> beam.Flatten(),
+            stats=(*stats, walked[STATS], chosen[STATS]) | "Statistics" >> beam.Flatten(),
         )

@@ -267,6 +267,18 @@ class EdgeRow(NamedTuple):
     in_group: bool
 
 
+class RequestCount(NamedTuple):
+    """Requests of one kind and status that a process sent to a store."""
+
+    kind: str  # list | head | read | write | copy | delete | lease
+    status: str  # of HTTP, or reset | timeout where there was none
+    requests: int
+    retries: int  # operations begun again because of them
+    waited_us: int  # for the rate limit, or because the store asked
+    bytes_received: int
+    bytes_sent: int
+
+
 class StageStats(NamedTuple):
     """What one bundle of one stage did; added up for the summary."""
 
@@ -281,6 +293,7 @@ class StageStats(NamedTuple):
     skipped: int
     bytes_read: int
     peak_rss_bytes: int
+    requests: list[RequestCount] = []  # noqa: RUF012 - never changed; empty for local files
 
 
 class ReportFile(NamedTuple):
@@ -304,7 +317,8 @@ class Cap(NamedTuple):
 
 ELEMENT_TYPES = (
     ImageRef, Failure, FailedImage, Fingerprint, Content, Candidate, PairUnit, Edge, MemberRecord,
-    MemberRead, LocalPair, Decision, ImageRow, GroupRow, EdgeRow, StageStats, ReportFile, Cap,
+    MemberRead, LocalPair, Decision, ImageRow, GroupRow, EdgeRow, RequestCount, StageStats,
+    ReportFile, Cap,
 )  # fmt: skip
 
 for _type in ELEMENT_TYPES:

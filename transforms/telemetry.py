@@ -20,6 +20,7 @@ import apache_beam as beam
 
 from transforms.outputs import in_global_window
 from transforms.records import StageStats
+from transforms.storage import traffic
 
 PROGRESS_DIR = "BEAM_DEDUP_PROGRESS_DIR"
 STATS = "stats"  # the tag of the statistics output of every metered DoFn
@@ -139,8 +140,12 @@ class StageMeter:
         report_progress(self.stage, self._unreported, flush=flush)
         self._unreported = 0
 
+    def is_telling(self) -> bool:
+        """Tell whether the bundle did anything, or the process asked a store for anything."""
+        return bool(self.items_in or self.items_out or self.skipped or traffic.is_any())
+
     def stats(self) -> StageStats:
-        """Return the counts so far."""
+        """Return the counts so far, with the requests that nobody has told of yet."""
         return StageStats(
             self.stage,
             f"{socket.gethostname()}:{os.getpid()}",
@@ -153,6 +158,7 @@ class StageMeter:
             self.skipped,
             self.bytes_read,
             peak_rss_bytes(),
+            traffic.take(),
         )
 
 
@@ -172,6 +178,6 @@ class MeteredDoFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput[Literal["stats"], StageStats]]:
         """Emit the bundle's statistics."""
         # Of work that is shared, one bundle counts what comes in.
-        if self.meter.items_in or self.meter.items_out or self.meter.skipped:
+        if self.meter.is_telling():
             self.meter.report(flush=True)
             yield beam.pvalue.TaggedOutput(STATS, in_global_window(self.meter.stats()))

@@ -375,7 +375,7 @@ def test_a_relative_input_is_pinned_to_the_current_folder(tmp_path, monkeypatch)
         "http://169.254.169.254/latest?sig=hidden",
         "https://u:hidden@host/a",
         "ftp://hidden/a",
-        "azfs://account/container/hidden",
+        "ftp://host/folder/hidden",
         "gs://hidden/a",
         "data://hidden",
     ],

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.records import Cap, StageStats
+from transforms.records import Cap, RequestCount, StageStats
 
 #: The stages that propose pairs under their own name.
 GENERATORS = ("wavelet", "words")
@@ -168,6 +168,7 @@ def summarise(
             "read_second": sum(p.bytes_read for p in gathered.stats.get("features", ())),
             "reclaimable": gathered.tally.counts.get("reclaimable", 0),
         },
+        "requests": _requests(every),
         # Features of stages 3 and 4: made for so many contents, and not needed for the rest.
         "features": {"computed": computed, "freed": readable - computed},
         "generators": _generators(gathered),
@@ -177,6 +178,29 @@ def summarise(
         "speed_up": round(cpu / wall, 3) if wall else 0.0,
         "options": dict(options),
         "versions": dict(versions),
+    }
+
+
+def _requests(parts: Sequence[StageStats]) -> dict[str, Any]:
+    """Return what was asked of stores: requests by kind and status, retries, seconds waited."""
+    found: dict[tuple[str, str], RequestCount] = {}
+    for one in (one for part in parts for one in part.requests):
+        key = (one.kind, one.status)
+        before = found.get(key, RequestCount(*key, 0, 0, 0, 0, 0))
+        sums = (a + b for a, b in zip(before[2:], one[2:], strict=True))
+        found[key] = RequestCount(*key, *sums)
+    counts = [found[key] for key in sorted(found)]
+    return {
+        "sent": sum(one.requests for one in counts),
+        "retries": sum(one.retries for one in counts),
+        "seconds_throttled": round(sum(one.waited_us for one in counts) / 1e6, 3),
+        "bytes_received": sum(one.bytes_received for one in counts),
+        "bytes_sent": sum(one.bytes_sent for one in counts),
+        "by_kind": [
+            {"kind": one.kind, "status": one.status, "requests": one.requests}
+            for one in counts
+            if one.requests
+        ],
     }
 
 

@@ -1,4 +1,4 @@
-"""The two errors of the storage layer; everything else that it meets is raised as it is."""
+"""The errors of the storage layer; everything else that it meets is raised as it is."""
 
 
 class InputError(ValueError):
@@ -14,7 +14,8 @@ class StorageError(Exception):
     Transient and unknown faults (``EIO``, ``ENFILE``, ``ESTALE``, …) are never turned into it.
 
     Args:
-        error_type: one of ``vanished``, ``not_found``, ``forbidden``, ``too_large``, ``other``.
+        error_type: one of ``vanished``, ``not_found``, ``forbidden``, ``too_large``, ``other``;
+            where something is written, also ``exists`` and ``leased``.
         message: one line, without control characters, without the name of the object.
     """
 
@@ -26,3 +27,10 @@ class StorageError(Exception):
 
     def __str__(self) -> str:
         return f"{self.error_type}: {self.message}"
+
+
+class AccessError(Exception):
+    """A store refuses access as a whole, or has no such container: the job ends with this line.
+
+    Never a failure of one object: three million rows that say the same help nobody.
+    """

@@ -2,15 +2,20 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from operator import attrgetter
 from typing import Optional
 
+from transforms.access import Access
+from transforms.storage.azure.names import SCHEME, parse_uri
 from transforms.storage.errors import InputError
-from transforms.storage.lists import read_list
-from transforms.storage.local import Source, pin
-from transforms.storage.sightings import Scope, Sighting
+from transforms.storage.lists import Line, read_list
+from transforms.storage.local import pin
+from transforms.storage.sightings import Scope, Sighting, Source
 from transforms.storage.stores import NamesOf, Store, store_of
-from transforms.storage.uris import encode, scheme_of, to_local_path, to_uri
+from transforms.storage.uris import readable, scheme_of, to_local_path, to_uri
+
+_LINES = 1000  # of a list, looked at together
 
 
 def pin_inputs(inputs: Sequence[str]) -> list[bytes]:
@@ -34,6 +39,11 @@ def resolve_output(output: Optional[str]) -> Optional[str]:
     """Return the URI of the output folder, links resolved, for ``Scope``; it need not exist."""
     if output is None:
         return None
+    if scheme_of(output) == SCHEME:
+        try:
+            return parse_uri(output).uri.rstrip("/")
+        except ValueError as error:
+            raise InputError(f"output: {error}") from None
     if scheme_of(output) not in (None, "file"):
         return output.rstrip("/")
     path = to_local_path(output) if scheme_of(output) else os.fsencode(output)
@@ -46,27 +56,47 @@ def source_of(pinned: bytes, scope: Scope) -> Source:
     Raises:
         InputError: it names nothing, or something that cannot be an input.
     """
-    return _store(pinned, scope).source_of(pinned)
+    return _store(pinned, scope).source_of(pinned, scope.access)
 
 
-def expand(pinned: bytes, scope: Scope, *, in_order: bool = False) -> Iterator[Sighting]:
+def can_split(pinned: bytes) -> bool:
+    """Tell whether the walk of an input can be cut into parts."""
+    return store_of(os.fsdecode(pinned), "input").split is not None
+
+
+def split(pinned: bytes, scope: Scope) -> Iterator[Source]:
+    """Yield the parts of what an input names; they are walked each by itself.
+
+    Raises:
+        InputError: the input is refused.
+    """
+    store = _store(pinned, scope)
+    source = store.source_of(pinned, scope.access)
+    if store.split is None or source.kind not in ("folder", "glob"):
+        yield source
+    else:
+        yield from store.split(source, scope.access)
+
+
+def expand(one: bytes | Source, scope: Scope, *, in_order: bool = False) -> Iterator[Sighting]:
     """Yield a sighting of every name that an input stands for.
 
     Args:
-        pinned: of ``pin_inputs``.
+        one: of ``pin_inputs``, or of ``split``.
         scope: of this input.
-        in_order: yield by ``below``, which walks do anyway; a list is then held in memory.
+        in_order: yield by ``below``, which walks do anyway, those of other stores in the order of
+            the store; a list is then held in memory.
 
     Raises:
         InputError: the input is refused, or could not be listed as a whole.
     """
-    store = _store(pinned, scope)
-    source = store.source_of(pinned)
+    source = source_of(one, scope) if isinstance(one, bytes) else one
+    store = store_of(source.uri, f"input {scope.index + 1}")
     if source.kind == "list":
-        found = _expand_list(source, scope)
+        found = _expand_list(source, store, scope)
         yield from sorted(found, key=attrgetter("ref.below", "ref.uri")) if in_order else found
     elif source.kind == "file":
-        yield store.names(scope).sight(source.path, encode(source.below))
+        yield store.names(scope).sight_source(source)
     else:
         yield from store.walk(source, scope)
 
@@ -75,28 +105,37 @@ def _store(pinned: bytes, scope: Scope) -> Store:
     return store_of(os.fsdecode(pinned), f"input {scope.index + 1}")
 
 
-def _expand_list(source: Source, scope: Scope) -> Iterator[Sighting]:
-    names: dict[Optional[str], NamesOf] = {}
-    for number, name in read_list(source.path):
-        text = os.fsdecode(name)
-        scheme = scheme_of(text)
-        if scheme is not None:
-            where = f"list file {os.fsdecode(source.path)!r}, row {number}"
-            store_of(text, where).check(text, where)
-        if scheme not in names:
-            names[scheme] = store_of(text, "list file").names(scope)
-        yield names[scheme].sight_line(name, source.below)
+def _expand_list(source: Source, own: Store, scope: Scope) -> Iterator[Sighting]:
+    names: dict[Optional[str], NamesOf] = {None: own.names(scope)}
+    with own.local_copy(source, scope.access) as path:
+        lines = _checked(source, path)
+        while some := list(islice(lines, _LINES)):
+            schemes: dict[Optional[str], list[bytes]] = {}
+            for line in some:
+                schemes.setdefault(scheme_of(os.fsdecode(line.name)), []).append(line.name)
+            for scheme, written in schemes.items():
+                if scheme not in names:
+                    names[scheme] = store_of(os.fsdecode(written[0]), "list file").names(scope)
+                yield from names[scheme].sight_lines(written, source.below)
 
 
-def check_list(source: Source) -> None:
+def check_list(source: Source, access: Access) -> None:
     """Read a list file as a whole, without looking at what it names.
 
     Raises:
         InputError: it cannot be read, or a row has a scheme or a host that is not supported.
     """
-    for number, name in read_list(source.path):
-        text = os.fsdecode(name)
-        if scheme_of(text) is None:
-            continue
-        where = f"list file {os.fsdecode(source.path)!r}, row {number}"
-        store_of(text, where).check(text, where)
+    with store_of(source.uri, "list file").local_copy(source, access) as path:
+        for _ in _checked(source, path):
+            pass
+
+
+def _checked(source: Source, path: bytes) -> Iterator[Line]:
+    """Yield the lines of a list, each with a scheme that is allowed."""
+    shown = readable(source.uri)
+    for line in read_list(path, shown):
+        text = os.fsdecode(line.name)
+        if scheme_of(text) is not None:
+            where = f"list file {shown!r}, row {line.number}"
+            store_of(text, where).check(text, where)
+        yield line

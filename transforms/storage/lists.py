@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Optional
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,19 +46,20 @@ def refuse_pickle(name: bytes) -> None:
         )
 
 
-def read_list(path: bytes) -> Iterator[Line]:
+def read_list(path: bytes, shown: Optional[str] = None) -> Iterator[Line]:
     """Yield the rows of a list file in their order; blank lines are left out.
 
     A ``.json`` file is held in memory as a whole, the others are streamed.
 
     Args:
         path: a regular file for which ``is_list`` is true.
+        shown: what messages call it; its path if None.
 
     Raises:
         InputError: the file is not what its suffix says, lacks the ``uri`` column or an entry, or
             may not be read. Whatever was yielded before belongs to a list that is not whole.
     """
-    suffix = _suffix(path)
+    suffix, shown = _suffix(path), shown or os.fsdecode(path)
     try:
         with open(path, "rb") as file:
             head = file.read(len(_BOM))
@@ -70,9 +71,9 @@ def read_list(path: bytes) -> Iterator[Line]:
         # JSONDecodeError, UnicodeError and InputError are ValueErrors; the text of an Arrow error
         # may have several lines.
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise InputError(f"list file {os.fsdecode(path)!r}: {reason}") from error
+        raise InputError(f"list file {shown!r}: {reason}") from error
     except PermissionError as error:
-        raise InputError(f"list file {os.fsdecode(path)!r}: {error.strerror}") from error
+        raise InputError(f"list file {shown!r}: {error.strerror}") from error
 
 
 def _suffix(path: bytes) -> str:

@@ -5,20 +5,21 @@ their targets, folders are entered by their real names. So one file has one URI,
 was reached; only hard links are two. Nothing but a regular file is ever opened.
 """
 
-import dataclasses
+import contextlib
 import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Optional
 
+from transforms.access import LOCAL, Access
 from transforms.records import ImageRef
 from transforms.storage import lists
 from transforms.storage.errors import InputError, StorageError
 from transforms.storage.patterns import ANY_DEPTH, MAGIC, Glob, as_text
-from transforms.storage.sightings import Kind, Scope, Sighting
+from transforms.storage.sightings import Kind, Scope, Sighting, Source
 from transforms.storage.uris import (
     encode,
     readable,
@@ -38,28 +39,6 @@ _KNOWN_FOLDERS = 4096
 _ENCODED_MAGIC = re.compile("%(?:2A|3F|5B)", re.IGNORECASE)
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """What one ``--input`` turned out to name.
-
-    Args:
-        kind: ``folder``, ``glob``, ``file`` or ``list``.
-        path: canonical path of the folder, of the folder before the first wildcard, or of the file.
-        below: the ``below`` of a single file; for a list, the folder that its lines start from.
-        segments: of a glob.
-    """
-
-    kind: str
-    path: bytes
-    below: bytes = b""
-    segments: tuple[str, ...] = ()
-
-    @property
-    def uri(self) -> str:
-        """Return the URI of ``path``."""
-        return to_uri(self.path)
-
-
 def pin(text: str) -> bytes:
     """Return an input as absolute bytes, so that it means the same on another machine's worker."""
     raw = os.fsencode(text)
@@ -76,7 +55,7 @@ def check_uri(uri: str, where: str) -> None:
         raise InputError(f"{where}: {error}") from error
 
 
-def source_of(pinned: bytes) -> Source:
+def source_of(pinned: bytes, _: Access = LOCAL) -> Source:
     """Find out what an input names: a path that exists is that path, else it is read as a glob.
 
     Raises:
@@ -98,13 +77,13 @@ def source_of(pinned: bytes) -> Source:
         raise InputError(f"input {shown}: no such file or folder") from error
     real = os.path.realpath(path)
     if stat.S_ISDIR(mode):
-        return Source("folder", real)
+        return Source("folder", to_uri(real))
     if not stat.S_ISREG(mode):
         raise InputError(f"input {shown} is {_kind_of(mode)}, not a folder or a regular file")
     lists.refuse_pickle(path)
     if lists.is_list(path):
-        return Source("list", real, os.path.dirname(path))
-    return Source("file", real, os.path.basename(path))
+        return Source("list", to_uri(real), os.path.dirname(path))
+    return Source("file", to_uri(real), os.path.basename(path))
 
 
 def _path_and_pattern(pinned: bytes) -> tuple[bytes, str]:
@@ -130,7 +109,7 @@ def _glob_source(pattern: str, shown: str) -> Source:
     real = os.path.realpath(root.encode("utf-8", "surrogateescape"))
     if names[-1] == "" or not os.path.isdir(real):
         raise InputError(f"input {shown} matched no objects; a folder is named without wildcards")
-    return Source("glob", real, segments=Glob(segments).segments)
+    return Source("glob", to_uri(real), segments=Glob(segments).segments)
 
 
 class _Folder:
@@ -184,7 +163,7 @@ def walk(source: Source, scope: Scope) -> Iterator[Sighting]:
     glob = Glob(source.segments) if source.segments else None
     if scope.in_output(source.uri):
         return
-    stack = [_Folder(source.path, "", glob.start if glob else frozenset())]
+    stack = [_Folder(to_local_path(source.uri), "", glob.start if glob else frozenset())]
     while stack:
         folder = stack[-1]
         for key, entry in folder.entries:
@@ -225,7 +204,7 @@ def _sight_entry(
     if not stat.S_ISREG(info.st_mode):
         return scope.failed(uri, below, *_not_regular(info.st_mode))
     shown = folder.shown + key if "%" not in key else readable(uri)
-    return Sighting(Kind.FOUND, _ref(uri, shown, below, scope.index, info), "", "")
+    return scope.found(_ref(uri, shown, below, scope.index, info))
 
 
 def _follow(path: bytes, uri: str, below: str, scope: Scope) -> Optional[Sighting]:
@@ -247,7 +226,7 @@ def _sight_resolved(uri: str, below: str, scope: Scope, info: os.stat_result) ->
         return scope.unseen(Kind.IN_OUTPUT, uri, below)
     if not stat.S_ISREG(info.st_mode):
         return scope.failed(uri, below, *_not_regular(info.st_mode))
-    return Sighting(Kind.FOUND, _ref(uri, readable(uri), below, scope.index, info), "", "")
+    return scope.found(_ref(uri, readable(uri), below, scope.index, info))
 
 
 class Names:
@@ -270,6 +249,14 @@ class Names:
         text = os.fsdecode(line)
         path = to_local_path(text) if scheme_of(text) else line
         return self.sight(os.path.join(folder, path), written_below(path))
+
+    def sight_source(self, source: Source) -> Sighting:
+        """Look at a single file that an input names."""
+        return self.sight(to_local_path(source.uri), encode(source.below))
+
+    def sight_lines(self, lines: Sequence[bytes], folder: bytes) -> list[Sighting]:
+        """Look at lines of a list; see ``sight_line``."""
+        return [self.sight_line(line, folder) for line in lines]
 
     def sight(self, path: bytes, below: str) -> Sighting:
         """Look at one absolute path; whatever is wrong with it, it is one sighting."""
@@ -343,7 +330,18 @@ def _not_regular(mode: int) -> tuple[str, str]:
     return "other", f"{_kind_of(mode)}, which is never opened"
 
 
-def read(uri: str, max_bytes: int, expected_size: Optional[int] = None) -> bytes:
+def local_copy(source: Source, _: Access = LOCAL) -> contextlib.AbstractContextManager[bytes]:
+    """Give the path of a file while it is read."""
+    return contextlib.nullcontext(to_local_path(source.uri))
+
+
+def read(
+    uri: str,
+    max_bytes: int,
+    expected_size: Optional[int] = None,
+    etag: Optional[str] = None,
+    access: Access = LOCAL,
+) -> bytes:
     """Read a whole file; see ``transforms.storage.read.read_bytes``."""
     missing = "not_found" if expected_size is None else "vanished"
     path = to_local_path(uri)

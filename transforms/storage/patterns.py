@@ -12,7 +12,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Callable, Iterable
-from typing import Optional
+from typing import NamedTuple, Optional
 from urllib.parse import unquote_to_bytes
 
 from transforms.storage.errors import InputError
@@ -124,6 +124,29 @@ def filter_glob(pattern: str) -> Glob:
     return Glob([*segments, ANY_DEPTH])
 
 
+class Bounds(NamedTuple):
+    """Which files are inputs by what the listing knows of them; None sets no bound."""
+
+    min_bytes: Optional[int] = None
+    max_bytes: Optional[int] = None
+    after_us: Optional[int] = None  # last changed then or later; microseconds since 1970 UTC
+    before_us: Optional[int] = None  # last changed earlier
+
+    def keep(self, size_bytes: int, modified_us: Optional[int]) -> bool:
+        """Tell whether a file is an input; where nobody knows its date, no date leaves it out."""
+        low, high = self.min_bytes, self.max_bytes
+        if (low is not None and size_bytes < low) or (high is not None and size_bytes > high):
+            return False
+        if modified_us is None:
+            return True
+        if self.after_us is not None and modified_us < self.after_us:
+            return False
+        return self.before_us is None or modified_us < self.before_us
+
+
+ANY = Bounds()
+
+
 @dataclasses.dataclass(frozen=True)
 class Selection:
     """Which files below the roots are inputs.
@@ -131,10 +154,12 @@ class Selection:
     Args:
         include: patterns of ``filter_glob``; if there are any, a file must match one of them.
         exclude: patterns; a file that matches one is left out, whatever ``include`` says.
+        bounds: of size and date.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    bounds: Bounds = ANY
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_include", tuple(map(filter_glob, self.include)))

@@ -4,6 +4,7 @@ import dataclasses
 import enum
 from typing import NamedTuple, Optional
 
+from transforms.access import LOCAL, Access
 from transforms.records import ImageRef
 from transforms.storage.patterns import Selection
 from transforms.storage.uris import readable
@@ -25,6 +26,18 @@ class Sighting(NamedTuple):
     ref: ImageRef
     error_type: str  # "" unless the kind is FAILED
     message: str
+    content_md5: str = ""  # hex, where the store has it without a read
+
+
+class Source(NamedTuple):
+    """What one ``--input`` turned out to name, or a part of it that is walked by itself."""
+
+    kind: str  # folder | glob | file | list
+    uri: str  # canonical, of the folder, of the folder before the first wildcard, or of the file
+    below: bytes = b""  # of a single file; for a list, the folder that its lines start from
+    segments: tuple[str, ...] = ()  # of a glob
+    part: str = ""  # only names that start so, below the URI
+    deep: bool = True  # whether names beyond the next slash belong to it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,15 +48,22 @@ class Scope:
         index: position of the input among all of them.
         selection: which files are inputs.
         output_uri: the output folder without a slash at its end, resolved; None if there is none.
+        access: how stores are reached.
     """
 
     index: int = 0
     selection: Selection = dataclasses.field(default_factory=Selection)
     output_uri: Optional[str] = None
+    access: Access = LOCAL
 
     def in_output(self, uri: str) -> bool:
         """Tell whether an object is the output folder or lies below it."""
         return self.output_uri is not None and (uri + "/").startswith(self.output_uri + "/")
+
+    def found(self, ref: ImageRef, content_md5: str = "") -> Sighting:
+        """Return the sighting of an object, which size or date may leave out."""
+        kept = self.selection.bounds.keep(ref.size_bytes, ref.modified_us)
+        return Sighting(Kind.FOUND if kept else Kind.EXCLUDED, ref, "", "", content_md5)
 
     def unseen(self, kind: Kind, uri: str, below: str) -> Sighting:
         """Return the sighting of a name about whose object nothing more is known."""

@@ -4,23 +4,26 @@ To add a store, give it an entry in ``_STORES`` and its scheme one in ``uris.SCH
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Optional, Protocol
 
+from transforms.access import Access
 from transforms.storage import local
+from transforms.storage.azure import blobs
 from transforms.storage.errors import InputError
-from transforms.storage.sightings import Scope, Sighting
+from transforms.storage.sightings import Scope, Sighting, Source
 from transforms.storage.uris import SCHEMES, scheme_of
 
 
 class NamesOf(Protocol):
     """Looks at single names that a list holds."""
 
-    def sight_line(self, line: bytes, folder: bytes) -> Sighting:
-        """Look at one line; ``folder`` is where the relative ones start from."""
+    def sight_lines(self, lines: Sequence[bytes], folder: bytes) -> list[Sighting]:
+        """Look at lines; ``folder`` is where the relative ones start from."""
 
-    def sight(self, path: bytes, below: str) -> Sighting:
-        """Look at one absolute name."""
+    def sight_source(self, source: Source) -> Sighting:
+        """Look at the single object that an input names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,17 +35,37 @@ class Store:
         source_of: find out what a pinned ``--input`` names, or raise ``InputError``.
         walk: yield what is below a folder, or what a glob matches.
         names: make something that looks at single names.
+        local_copy: give the path of a file with the content of one that a source names.
         read: read one whole object by its URI; the arguments of ``read_bytes``.
+        split: cut a walk into parts that together are the whole; None where one worker walks.
+        is_remote: whether a read waits for a network, so that several are worth beginning at once.
     """
 
     check: Callable[[str, str], None]
-    source_of: Callable[[bytes], local.Source]
-    walk: Callable[[local.Source, Scope], Iterator[Sighting]]
+    source_of: Callable[[bytes, Access], Source]
+    walk: Callable[[Source, Scope], Iterator[Sighting]]
     names: Callable[[Scope], NamesOf]
-    read: Callable[[str, int, Optional[int]], bytes]
+    local_copy: Callable[[Source, Access], AbstractContextManager[bytes]]
+    read: Callable[[str, int, Optional[int], Optional[str], Access], bytes]
+    split: Optional[Callable[[Source, Access], Iterator[Source]]] = None
+    is_remote: bool = False
 
 
-_STORES = {"file": Store(local.check_uri, local.source_of, local.walk, local.Names, local.read)}
+_STORES = {
+    "azfs": Store(
+        blobs.check_uri,
+        blobs.source_of,
+        blobs.walk,
+        blobs.Names,
+        blobs.local_copy,
+        blobs.read,
+        split=blobs.split,
+        is_remote=True,
+    ),
+    "file": Store(
+        local.check_uri, local.source_of, local.walk, local.Names, local.local_copy, local.read
+    ),
+}
 
 
 def store_of(text: str, where: str) -> Store:

@@ -9,7 +9,9 @@ import os
 import re
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-SCHEMES = frozenset({"file"})  # the allowlist; transforms.storage.stores has one store for each
+SCHEMES = frozenset(
+    {"azfs", "file"}
+)  # the allowlist; transforms.storage.stores has one store for each
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)://|(file):/", re.IGNORECASE)
 _FILE = re.compile(r"file:(?://(?:localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)

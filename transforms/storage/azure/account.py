@@ -1,0 +1,602 @@
+"""Requests to one account: each limited, counted, tried again, and verified.
+
+The SDK signs requests and takes answers apart. Its own retries are off: what may be tried again is
+tried again here, from the beginning, so that a body that was cut is never put together from parts
+of two answers.
+"""
+
+import contextlib
+import functools
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple, Optional, TypeVar
+
+from transforms.access import Access
+from transforms.storage import traffic
+from transforms.storage.azure.credentials import Grant, grant_of
+from transforms.storage.azure.names import BlobName
+from transforms.storage.errors import AccessError, InputError, StorageError
+from transforms.storage.limits import Limiter, retry_after_s, with_retries
+
+# One request up to here, and 16 MiB each beyond: bodies are held in memory anyway.
+_SINGLE_GET_BYTES, _MORE_GET_BYTES = 64 * 2**20, 16 * 2**20
+_SINGLE_PUT_BYTES, _BLOCK_BYTES = 64 * 2**20, 16 * 2**20
+# Seconds until a connection, and between two pieces of an answer. A slow answer is a fault, too.
+_CONNECT_S, _READ_S = 20, 60
+PAGE = 5000  # names, the most that the service gives
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_BUSY = frozenset({429, 503})
+_CHANGED = frozenset({409, 412})
+_CONFLICTS = {
+    "BlobAlreadyExists": "exists",
+    "ContainerAlreadyExists": "exists",
+    "TargetConditionNotMet": "exists",
+    "ConditionNotMet": "exists",
+    "LeaseAlreadyPresent": "leased",
+    "LeaseIdMissing": "leased",
+}
+_COPY_WAIT_S = (0.1, 5.0)  # first and longest wait between two looks at a copy that is under way
+_FOLDER = "hdi_isfolder"  # metadata of the stubs that stand for folders of a hierarchical namespace
+
+_Result = TypeVar("_Result")
+# The service's checksum of a whole blob; it guards against damage on the way, not against people.
+_md5 = functools.partial(hashlib.md5, usedforsecurity=False)
+
+
+class Properties(NamedTuple):
+    """What the store says of a blob."""
+
+    name: str
+    size_bytes: int
+    etag: str  # without quotes
+    modified_us: Optional[int]  # microseconds since 1970-01-01 UTC
+    content_md5: str  # hex; "" where the store has none
+    tier: str  # Hot, Cool, Cold, Archive; "" where the store has none
+    is_folder: bool
+    metadata: dict[str, str]
+
+
+class Level(NamedTuple):
+    """One level of names below a prefix."""
+
+    prefixes: list[str]  # each ends in a slash
+    blobs: list[Properties]
+    is_whole: bool  # whether there is no more than this
+
+
+class _BodyError(Exception):
+    """A body was cut, or is not what its checksum says; the SDK has no part in trying again."""
+
+
+class Account:
+    """An account as this process reaches it; thread-safe.
+
+    Every method raises ``StorageError`` for what is permanent and of one blob, ``AccessError`` for
+    what is permanent and of the account or container, and what the SDK raises where trying again
+    did not help.
+
+    Args:
+        name: of the account.
+        access: for the rate limit and the number of connections.
+        grant: how it is reached.
+        limiter: stands before every request.
+        sleep: waits so many seconds.
+        transport: of azure-core, for tests; None makes one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        access: Access,
+        grant: Grant,
+        *,
+        limiter: Optional[Limiter] = None,
+        sleep: Callable[[float], None] = time.sleep,
+        transport: Any = None,
+    ) -> None:
+        self.name = name
+        self._grant = grant
+        self._limiter = limiter or Limiter(access.requests_per_second, sleep=sleep)
+        self._sleep = sleep
+        self._service = _service(grant, access, self._limiter, transport)
+
+    def pages(self, container: str, prefix: str = "") -> Iterator[list[Properties]]:
+        """Yield all names below a prefix in the store's order, page by page.
+
+        A page that cannot be had raises: a part is never taken for the whole (fault R7).
+        """
+        marker: Optional[str] = None
+        while True:
+            page, marker = self._page(container, prefix, marker)
+            yield page
+            if not marker:
+                return
+
+    def level(self, container: str, prefix: str = "") -> Level:
+        """Return the first page of the names below a prefix up to the next slash.
+
+        Args:
+            container: its name.
+            prefix: of names; ends in a slash or is empty.
+        """
+        page, marker = self._page(container, prefix, None, delimiter="/")
+        prefixes = [one.name for one in page if one.size_bytes < 0]
+        return Level(prefixes, [one for one in page if one.size_bytes >= 0], not marker)
+
+    def head(self, blob: BlobName) -> Properties:
+        """Look at one blob; where there is none, ``StorageError`` says ``not_found``."""
+        client = self._client(blob)
+        return self._do("head", lambda: _properties(client.get_blob_properties()), "not_found")
+
+    def get(
+        self,
+        blob: BlobName,
+        max_bytes: int,
+        size_bytes: Optional[int] = None,
+        etag: Optional[str] = None,
+    ) -> bytes:
+        """Read a whole blob, verified by its length and, where the store has one, its MD5.
+
+        Args:
+            blob: its name.
+            max_bytes: the most that is read.
+            size_bytes: as it was listed; another size now is ``vanished``. None was never listed.
+            etag: as it was listed; another one now is ``vanished``.
+        """
+        if size_bytes is not None and size_bytes > max_bytes:
+            raise _too_large(size_bytes, max_bytes)
+        listed = size_bytes is not None or etag is not None
+        client = self._client(blob)
+        read = functools.partial(_read_whole, client, max_bytes, size_bytes, etag)
+        return self._do("read", read, "vanished" if listed else "not_found")
+
+    def put(
+        self,
+        blob: BlobName,
+        body: BinaryIO,
+        *,
+        overwrite: bool,
+        metadata: Optional[Mapping[str, str]] = None,
+    ) -> str:
+        """Write a whole blob; the store verifies its MD5.
+
+        Args:
+            blob: its name.
+            body: from its current position to its end; it can be sought.
+            overwrite: whether a blob of this name is replaced; where it is not and there is one,
+                ``StorageError`` says ``exists``.
+            metadata: names and values, ASCII.
+
+        Returns:
+            The ETag.
+        """
+        start = body.tell()
+        md5 = hashlib.file_digest(body, _md5).digest()  # type: ignore[arg-type]
+        length = body.tell() - start
+        client = self._client(blob)
+
+        def write() -> str:
+            from azure.storage.blob import ContentSettings
+
+            body.seek(start)
+            answer = client.upload_blob(
+                body,
+                length=length,
+                overwrite=overwrite,
+                metadata=dict(metadata or {}),
+                content_settings=ContentSettings(content_md5=bytearray(md5)),
+                # The parts in memory are compared on the way; the whole keeps its MD5.
+                validate_content=True,
+                max_concurrency=1,
+            )
+            return _bare(answer["etag"])
+
+        return self._do("write", write, "not_found")
+
+    def copy(self, source: BlobName, target: BlobName, etag: str) -> str:
+        """Copy within the account, and wait until the copy is whole.
+
+        Args:
+            source: what is copied.
+            target: a name that no blob has, or ``StorageError`` says ``exists``.
+            etag: of the source; another one now is ``vanished``.
+
+        Returns:
+            The ETag of the target.
+        """
+        from azure.core import MatchConditions
+
+        origin, client = self._client(source), self._client(target)
+        url = self._readable_url(origin)
+
+        def start() -> dict[str, Any]:
+            answer: dict[str, Any] = client.start_copy_from_url(
+                url,
+                source_etag=_quoted(etag),
+                source_match_condition=MatchConditions.IfNotModified,
+                # "*": only where nothing has the name.
+                match_condition=MatchConditions.IfMissing,
+            )
+            return answer
+
+        answer = self._do("copy", start, "vanished")
+        status, wait_s = answer["copy_status"], _COPY_WAIT_S[0]
+        while status == "pending":
+            self._sleep(wait_s)
+            wait_s = min(2 * wait_s, _COPY_WAIT_S[1])
+            found = self._do("head", client.get_blob_properties, "vanished")
+            status = found.copy.status
+        if status != "success":
+            raise StorageError("other", f"the copy ended as {status!r}")
+        return _bare(answer["etag"]) if wait_s == _COPY_WAIT_S[0] else self.head(target).etag
+
+    def delete(self, blob: BlobName, etag: Optional[str] = None) -> None:
+        """Delete a blob if it still has this ETag; one that is gone is ``not_found``."""
+        client = self._client(blob)
+        self._do("delete", lambda: client.delete_blob(**_if_match(etag)), "not_found")
+
+    def lease(self, blob: BlobName, seconds: int) -> "Lease":
+        """Take the lease of a blob; where someone has it, ``StorageError`` says ``leased``."""
+        client = self._client(blob)
+        return Lease(self, self._do("lease", lambda: client.acquire_lease(seconds), "not_found"))
+
+    def make_container(self, container: str) -> None:
+        """Make a container where there is none."""
+        client = self._service.get_container_client(container)
+        with contextlib.suppress(StorageError):  # it is there
+            self._do("write", client.create_container, "not_found")
+
+    def _client(self, blob: BlobName) -> Any:
+        if not blob.can_be_requested:
+            raise StorageError(
+                "other",
+                "its name has a segment . or .., or more than 1,024 characters: no request can "
+                "name it",
+            )
+        return self._service.get_blob_client(blob.container, blob.name)
+
+    def _readable_url(self, client: Any) -> str:
+        """Return the URL by which the store itself reads a blob of this account."""
+        return str(client.url)  # with the shared access signature, where that is the credential
+
+    def _page(
+        self, container: str, prefix: str, marker: Optional[str], delimiter: str = ""
+    ) -> tuple[list[Properties], Optional[str]]:
+        client = self._service.get_container_client(container)
+        ask: Any = client.list_blobs
+        if delimiter:
+            ask = functools.partial(client.walk_blobs, delimiter=delimiter)
+
+        def read() -> tuple[list[Properties], Optional[str]]:
+            found = ask(name_starts_with=prefix, include=["metadata"], results_per_page=PAGE)
+            pages = found.by_page(marker)
+            page = [_listed(item) for item in next(pages, [])]
+            return page, pages.continuation_token
+
+        return self._do("list", read, "not_found")
+
+    def _do(self, kind: str, operation: Callable[[], _Result], missing: str) -> _Result:
+        """Do an operation with retries, and turn what is permanent into our own errors."""
+
+        def note(error: BaseException) -> None:
+            traffic.count(kind, _status(error), retries=1)
+
+        def wait(seconds: float) -> None:
+            with self._limiter.waiting() as waited:
+                self._sleep(seconds)
+            traffic.count(kind, "retry", waited_s=waited.seconds)
+
+        try:
+            return with_retries(operation, _is_transient, _asked_s, note, wait)
+        except _BodyError as error:
+            raise StorageError("other", str(error)) from None
+        except Exception as error:
+            known = self._permanent(error, missing)
+            if known is None:
+                raise
+            raise known from None  # the SDK's messages hold URLs, and those may hold a signature
+
+    def _permanent(self, error: BaseException, missing: str) -> Optional[Exception]:
+        """Return what a permanent failure is to us; None for what is none."""
+        status, code = _status_code(error), _error_code(error)
+        if status in (401, 403) or _is_login_failure(error):
+            return AccessError(
+                f"account {self.name!r} refuses access ({code or type(error).__name__}) with the "
+                f"{self._grant.source}; see docs/guides/azure.md, 'Access'"
+            )
+        if status == 404 and code in ("ContainerNotFound", "ContainerBeingDeleted"):
+            return AccessError(f"account {self.name!r} has no such container ({code})")
+        if status == 404:
+            return StorageError(missing, f"there is no such blob now ({code or 404})")
+        if status == 412 and missing == "vanished":
+            return StorageError("vanished", f"it was changed after it was listed ({code or 412})")
+        if status in _CHANGED:
+            kind = _CONFLICTS.get(code, "other")
+            return StorageError(kind, f"the store refuses it ({code or status})")
+        if status is not None and status not in _TRANSIENT:
+            return StorageError("other", f"the store refuses it ({code or status})")
+        return None
+
+
+class Lease:
+    """The lease of a blob, which no other process can take as long as it is renewed."""
+
+    def __init__(self, account: Account, lease: Any) -> None:
+        """Take what the SDK made."""
+        self._account = account
+        self._lease = lease
+
+    def renew(self) -> None:
+        """Begin its time anew."""
+        self._account._do("lease", self._lease.renew, "not_found")
+
+    def release(self) -> None:
+        """End it."""
+        self._account._do("lease", self._lease.release, "not_found")
+
+
+_accounts: dict[tuple[str, Access], Account] = {}
+_accounts_lock = threading.Lock()
+
+
+def account_of(name: str, access: Access) -> Account:
+    """Return an account, the same object for the same arguments in one process.
+
+    Raises:
+        InputError: there is no access to it; see ``credentials.grant_of``.
+    """
+    with _accounts_lock:
+        account = _accounts.get((name, access))
+        if account is None:
+            account = Account(name, access, grant_of(name, access.secret_file))
+            _accounts[name, access] = account
+        return account
+
+
+def forget_accounts() -> None:
+    """Make the next use of an account look for its credentials again; for tests."""
+    with _accounts_lock:
+        _accounts.clear()
+
+
+def _service(grant: Grant, access: Access, limiter: Limiter, transport: Any) -> Any:
+    try:
+        from azure.storage.blob import BlobServiceClient
+    except ImportError:
+        raise InputError(
+            "azfs needs the libraries of Azure: pip install 'beam-dedup[azure]'"
+        ) from None
+    return BlobServiceClient(
+        grant.endpoint,
+        credential=grant.credential,
+        transport=_watched(transport or _transport(access), limiter),
+        retry_total=0,
+        retry_connect=0,
+        retry_read=0,
+        retry_status=0,
+        max_single_get_size=_SINGLE_GET_BYTES,
+        max_chunk_get_size=_MORE_GET_BYTES,
+        max_single_put_size=_SINGLE_PUT_BYTES,
+        max_block_size=_BLOCK_BYTES,
+    )
+
+
+def _transport(access: Access) -> Any:
+    """Return azure-core's transport with a connection for every thread that reads."""
+    import requests
+    from azure.core.pipeline.transport import RequestsTransport
+
+    session = requests.Session()
+    adapter = requests.adapters.HTTPAdapter(
+        pool_connections=4, pool_maxsize=access.concurrency + 8, max_retries=0
+    )
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return RequestsTransport(
+        session=session,
+        session_owner=False,
+        connection_timeout=_CONNECT_S,
+        read_timeout=_READ_S,
+    )
+
+
+def _watched(transport: Any, limiter: Limiter) -> Any:
+    """Return a transport that lets no request pass but through the limiter and the counters."""
+    from azure.core.pipeline.transport import HttpTransport
+
+    class Watched(HttpTransport):  # type: ignore[type-arg]  # what it is generic in is not ours
+        def send(self, request: Any, **kwargs: Any) -> Any:
+            return _send(functools.partial(transport.send, **kwargs), request, limiter)
+
+        def open(self) -> None:
+            transport.open()
+
+        def close(self) -> None:
+            transport.close()
+
+        def __enter__(self) -> "Watched":
+            transport.__enter__()
+            return self
+
+        def __exit__(self, *raised: Any) -> None:
+            transport.__exit__(*raised)
+
+    return Watched()
+
+
+def _send(send: Callable[[Any], Any], request: Any, limiter: Limiter) -> Any:
+    """Send one HTTP request when it may be sent, and count it."""
+    kind = _kind(request)
+    waited_s = limiter.acquire()
+    status, succeeded = "reset", False
+    try:
+        answer = send(request)
+        status, succeeded = str(answer.status_code), answer.status_code not in _BUSY
+        if answer.status_code in _BUSY and (pause := retry_after_s(answer.headers)):
+            limiter.pause(pause)
+        _guard(answer, kind, status)
+        return answer
+    except Exception as error:
+        status = _status(error)
+        raise
+    finally:
+        limiter.release(succeeded=succeeded)
+        sent = int(request.headers.get("Content-Length", 0))
+        traffic.count(kind, status, requests=1, waited_s=waited_s, bytes_sent=sent)
+
+
+def _guard(answer: Any, kind: str, status: str) -> None:
+    """Have the body of an answer, where it is streamed, come as a ``_Body``."""
+    stream = answer.stream_download
+    text = answer.headers.get("Content-Length", "")
+    wanted = int(text) if text.isdecimal() else None
+
+    def guarded(*args: Any, **kwargs: Any) -> _Body:
+        return _Body(stream(*args, **kwargs), wanted, kind, status)
+
+    answer.stream_download = guarded
+
+
+class _Body:
+    """A body on its way: counted, and where it is cut, an error that the SDK does not try again.
+
+    The SDK reads and sets attributes of what it gets.
+    """
+
+    def __init__(self, parts: Any, wanted: Optional[int], kind: str, status: str) -> None:
+        self._parts = parts
+        self._wanted = wanted
+        self._counted = kind, status
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parts, name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        received = 0
+        try:
+            for part in self._parts:
+                received += len(part)
+                yield part
+        except Exception as error:
+            raise _BodyError(f"its body was cut after {received} bytes") from error
+        finally:
+            traffic.count(*self._counted, bytes_received=received)
+        if self._wanted is not None and self._wanted != received:
+            raise _BodyError(f"its body has {received} bytes, not {self._wanted} as announced")
+
+
+_QUERY_KIND = re.compile(r"[?&]comp=(list|lease)\b")
+
+
+def _kind(request: Any) -> str:
+    """Return what a request is for, of the kinds of ``RequestCount``."""
+    if found := _QUERY_KIND.search(request.url):
+        return found[1]
+    if request.method == "PUT":
+        return "copy" if "x-ms-copy-source" in request.headers else "write"
+    return {"GET": "read", "HEAD": "head", "DELETE": "delete"}.get(request.method, "write")
+
+
+def _read_whole(
+    client: Any, max_bytes: int, size_bytes: Optional[int], etag: Optional[str]
+) -> bytes:
+    download = client.download_blob(**_if_match(etag))
+    properties = download.properties
+    if size_bytes is not None and properties.size != size_bytes:
+        raise StorageError(
+            "vanished", f"it has {properties.size} bytes, but had {size_bytes} when it was listed"
+        )
+    if properties.size > max_bytes:
+        raise _too_large(properties.size, max_bytes)
+    data: bytes = download.readall()
+    if len(data) != properties.size:
+        raise _BodyError(f"{len(data)} bytes came of {properties.size}")
+    md5 = properties.content_settings.content_md5
+    if md5 and _md5(data).digest() != bytes(md5):
+        raise _BodyError("its bytes do not match its Content-MD5")
+    return data
+
+
+def _too_large(size_bytes: int, max_bytes: int) -> StorageError:
+    return StorageError("too_large", f"{size_bytes} bytes, more than the {max_bytes} allowed")
+
+
+def _if_match(etag: Optional[str]) -> dict[str, Any]:
+    if etag is None:
+        return {}
+    from azure.core import MatchConditions
+
+    return {"etag": _quoted(etag), "match_condition": MatchConditions.IfNotModified}
+
+
+def _listed(item: Any) -> Properties:
+    if not hasattr(item, "size"):  # a prefix of a level
+        return Properties(item.name, -1, "", None, "", "", True, {})
+    return _properties(item)
+
+
+def _properties(item: Any) -> Properties:
+    metadata = dict(item.metadata or {})
+    modified = item.last_modified
+    md5 = item.content_settings.content_md5
+    return Properties(
+        item.name,
+        item.size,
+        _bare(item.etag or ""),
+        None if modified is None else round(modified.timestamp() * 1e6),
+        bytes(md5).hex() if md5 else "",
+        str(item.blob_tier or ""),
+        metadata.get(_FOLDER, "").lower() == "true",
+        metadata,
+    )
+
+
+def _bare(etag: str) -> str:
+    return etag.strip('"')
+
+
+def _quoted(etag: str) -> str:
+    return f'"{_bare(etag)}"'
+
+
+def _status_code(error: BaseException) -> Optional[int]:
+    status = getattr(error, "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _error_code(error: BaseException) -> str:
+    code = getattr(error, "error_code", None) or ""
+    if not code and getattr(error, "response", None) is not None:
+        code = error.response.headers.get("x-ms-error-code", "")  # type: ignore[attr-defined]
+    return str(getattr(code, "value", code))
+
+
+def _is_login_failure(error: BaseException) -> bool:
+    from azure.core.exceptions import ClientAuthenticationError
+
+    return isinstance(error, ClientAuthenticationError)
+
+
+def _is_transient(error: BaseException) -> bool:
+    from azure.core.exceptions import IncompleteReadError, ServiceRequestError, ServiceResponseError
+
+    if isinstance(error, _BodyError):
+        return True
+    if _status_code(error) is not None:
+        return _status_code(error) in _TRANSIENT
+    return isinstance(error, (ServiceRequestError, ServiceResponseError, IncompleteReadError))
+
+
+def _asked_s(error: BaseException) -> Optional[float]:
+    response = getattr(error, "response", None)
+    return None if response is None else retry_after_s(response.headers)
+
+
+def _status(error: BaseException) -> str:
+    """Return the status of a failure as ``traffic`` counts it."""
+    if (status := _status_code(error)) is not None:
+        return str(status)
+    return "timeout" if "timed out" in str(error).lower() else "reset"

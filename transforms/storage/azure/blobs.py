@@ -1,0 +1,248 @@
+"""The store of scheme ``azfs``: what an input names, listing, single names, reading.
+
+A folder is a prefix of names that ends in a slash. Names come in the store's order, which is that
+of their characters. A name is text that is never normalised: its URI says which blob it is.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Optional
+from urllib.parse import quote
+
+from transforms.access import LOCAL, Access
+from transforms.records import ImageRef
+from transforms.storage import lists
+from transforms.storage.azure.account import Account, Properties, account_of
+from transforms.storage.azure.names import BlobName, parse_uri
+from transforms.storage.errors import InputError, StorageError
+from transforms.storage.patterns import ANY_DEPTH, MAGIC, Glob
+from transforms.storage.sightings import Kind, Scope, Sighting, Source
+from transforms.storage.uris import readable, scheme_of
+
+_ENCODED_MAGIC = re.compile("%(?:2A|3F|5B)", re.IGNORECASE)
+_PARTS = 64  # of a walk: several for each worker of a big job, and few requests to find
+_MOST_LEVELS = 4 * _PARTS  # looked at to find them
+_MAX_LIST_BYTES = 2**31
+_ARCHIVE = "Archive"
+
+
+def check_uri(uri: str, where: str) -> None:
+    """Raise ``InputError`` if a URI cannot name a blob; ``where`` names it."""
+    try:
+        parse_uri(uri)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def source_of(pinned: bytes, access: Access = LOCAL) -> Source:
+    """Find out what an input names: a blob, else a prefix, else what a glob matches.
+
+    Raises:
+        InputError: nothing has this name, or there is no access to it.
+        AccessError: the store refuses access, or there is no such container.
+    """
+    text = os.fsdecode(pinned)
+    check_uri(text, "an azfs input")
+    # An encoded wildcard is meant literally: it becomes a class of that one character.
+    pattern = parse_uri(_ENCODED_MAGIC.sub(r"%5B\g<0>%5D", text)).name
+    blob = parse_uri(text)
+    account = account_of(blob.account, access)
+    shown = repr(readable(blob.uri))
+    if blob.name and not blob.name.endswith("/") and blob.can_be_requested:
+        with contextlib.suppress(StorageError):
+            if not account.head(blob).is_folder:
+                return _single(blob)
+    folder = blob._replace(name=_as_folder(blob.name))
+    level = account.level(folder.container, folder.name)
+    if level.prefixes or level.blobs:
+        return Source("folder", blob._replace(name=blob.name.rstrip("/")).uri)
+    if MAGIC.search(pattern):
+        return _glob_source(blob, pattern, shown)
+    what = "container is empty" if not blob.name else "no such blob, and none below it"
+    raise InputError(f"input {shown}: {what}")
+
+
+def _single(blob: BlobName) -> Source:
+    name = os.fsencode(blob.name.rpartition("/")[2])
+    lists.refuse_pickle(name)
+    if lists.is_list(name):
+        folder = blob._replace(name=_as_folder(blob.name.rpartition("/")[0]))
+        return Source("list", blob.uri, os.fsencode(folder.uri))
+    return Source("file", blob.uri, name)
+
+
+def _glob_source(blob: BlobName, pattern: str, shown: str) -> Source:
+    names = pattern.split("/")
+    first = next(number for number, name in enumerate(names) if MAGIC.search(name))
+    segments = names[first:]
+    if not segments[-1]:
+        raise InputError(f"input {shown} matched no objects; a folder is named without wildcards")
+    if segments[-1] == ANY_DEPTH:
+        segments.append("*")  # at the end it means all that is below
+    wild = MAGIC.search(segments[0])
+    root = blob._replace(name="/".join(names[:first]))
+    part = segments[0][: wild.start()] if wild else ""
+    return Source("glob", root.uri, segments=Glob(segments).segments, part=part)
+
+
+def _as_folder(name: str) -> str:
+    return name.rstrip("/") + "/" if name.rstrip("/") else ""
+
+
+def split(source: Source, access: Access = LOCAL) -> Iterator[Source]:
+    """Cut a walk at slashes, until there are enough parts or no more slashes.
+
+    A level with more names than a page is not cut: to find its folders would be to list it.
+    """
+    root = parse_uri(source.uri)
+    account = account_of(root.account, access)
+    start = _as_folder(root.name)
+    waiting, cut, asked = collections.deque([source]), 0, 0
+    while waiting:
+        one = waiting.popleft()
+        if cut + len(waiting) + 1 >= _PARTS or asked >= _MOST_LEVELS:
+            yield one
+            continue
+        level = account.level(root.container, start + one.part)
+        asked += 1
+        if not level.is_whole or not level.prefixes:
+            cut += 1
+            yield one
+            continue
+        waiting.extend(one._replace(part=prefix[len(start) :]) for prefix in level.prefixes)
+        if level.blobs:
+            cut += 1
+            yield one._replace(deep=False)
+
+
+def walk(source: Source, scope: Scope) -> Iterator[Sighting]:
+    """Yield every blob below a prefix, or those that a glob matches, in the store's order.
+
+    Raises:
+        AccessError: the store refuses access.
+        azure.core.exceptions.AzureError: a page cannot be had; the listing is not whole (R7).
+    """
+    root = parse_uri(source.uri)
+    account = account_of(root.account, scope.access)
+    glob = Glob(source.segments) if source.segments else None
+    start = _as_folder(root.name)
+    for page in _pages(account, root.container, start + source.part, source.deep):
+        for found in page:
+            below = found.name[len(start) :]
+            # Stubs of folders have no content, and are no names of their own.
+            if found.is_folder or (glob and not glob.matches(below.split("/"))):
+                continue
+            blob = root._replace(name=found.name)
+            sighting = _sighted(blob, quote(below, safe="/"), found, scope)
+            if sighting.kind != Kind.IN_OUTPUT:  # as a walk of folders never enters it
+                yield sighting
+
+
+def _pages(account: Account, container: str, prefix: str, deep: bool) -> Iterator[list[Properties]]:
+    if deep:
+        yield from account.pages(container, prefix)
+    else:
+        yield account.level(container, prefix).blobs
+
+
+def _sighted(blob: BlobName, below: str, found: Properties, scope: Scope) -> Sighting:
+    uri = blob.uri
+    if scope.in_output(uri):
+        return scope.unseen(Kind.IN_OUTPUT, uri, below)
+    if not scope.selection.keeps(below):
+        return scope.unseen(Kind.EXCLUDED, uri, below)
+    ref = ImageRef(
+        uri,
+        readable(uri),
+        below,
+        scope.index,
+        found.size_bytes,
+        found.etag,
+        found.modified_us,
+        "",
+    )
+    sighting = scope.found(ref, found.content_md5)
+    if sighting.kind != Kind.FOUND:
+        return sighting
+    if found.tier == _ARCHIVE:
+        message = "it is in the archive tier, which cannot be read before it is rehydrated"
+        return sighting._replace(kind=Kind.FAILED, error_type="other", message=message)
+    if not blob.can_be_requested:
+        message = "its name has a segment . or ..: no request can name it"
+        return sighting._replace(kind=Kind.FAILED, error_type="other", message=message)
+    return sighting
+
+
+class Names:
+    """Looks at single names, such as the lines of a list.
+
+    Args:
+        scope: of the input that they come from.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def sight_lines(self, lines: Sequence[bytes], folder: bytes) -> list[Sighting]:
+        """Look at lines of a list, several at once: URIs, or names below the list's folder."""
+        with concurrent.futures.ThreadPoolExecutor(self._scope.access.concurrency) as pool:
+            return list(pool.map(lambda line: self._sight_line(line, folder), lines))
+
+    def sight_source(self, source: Source) -> Sighting:
+        """Look at the single blob that an input names."""
+        return self._sight(parse_uri(source.uri), quote(source.below, safe="/"))
+
+    def _sight_line(self, line: bytes, folder: bytes) -> Sighting:
+        text = os.fsdecode(line)
+        if scheme_of(text):
+            blob = parse_uri(text)
+            return self._sight(blob, quote(blob.name, safe="/"))
+        start = parse_uri(os.fsdecode(folder))
+        below = quote(line, safe="/")
+        try:
+            blob = start._replace(name=start.name + line.decode())
+        except UnicodeDecodeError:
+            uri = f"{start.uri.rstrip('/')}/{below}"
+            return self._scope.failed(uri, below, "not_found", "a blob's name is UTF-8")
+        return self._sight(blob, below)
+
+    def _sight(self, blob: BlobName, below: str) -> Sighting:
+        scope = self._scope
+        if scope.in_output(blob.uri):
+            return scope.unseen(Kind.IN_OUTPUT, blob.uri, below)
+        if not scope.selection.keeps(below):
+            return scope.unseen(Kind.EXCLUDED, blob.uri, below)
+        try:
+            found = account_of(blob.account, scope.access).head(blob)
+        except StorageError as error:
+            return scope.failed(blob.uri, below, error.error_type, error.message)
+        return _sighted(blob, below, found, scope)
+
+
+@contextlib.contextmanager
+def local_copy(source: Source, access: Access = LOCAL) -> Iterator[bytes]:
+    """Give the path of a file with a blob's content and the ending of its name."""
+    blob = parse_uri(source.uri)
+    data = account_of(blob.account, access).get(blob, _MAX_LIST_BYTES)
+    ending = os.path.splitext(blob.name)[1]
+    with tempfile.NamedTemporaryFile(prefix="beam-dedup-list-", suffix=ending) as file:
+        file.write(data)
+        file.flush()
+        yield os.fsencode(file.name)
+
+
+def read(
+    uri: str,
+    max_bytes: int,
+    expected_size: Optional[int] = None,
+    etag: Optional[str] = None,
+    access: Access = LOCAL,
+) -> bytes:
+    """Read a whole blob; see ``transforms.storage.read.read_bytes``."""
+    blob = parse_uri(uri)
+    return account_of(blob.account, access).get(blob, max_bytes, expected_size, etag)
