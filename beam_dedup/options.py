@@ -174,7 +174,8 @@ class PipelineConfig:
         modified_before: files last changed then or later are left out.
         listing_cache: a folder for listings of remote stores; None lists every time.
         listing_max_age_s: how old a listing may be that is used again; seconds.
-        access: how stores are reached; holds no secret.
+        max_requests_per_second: of the whole job, to stores, in any one second; None is no bound.
+        access: how one process reaches stores, with its share of that; holds no secret.
         profile: a name in ``PROFILES``.
         wavelet_bits: overrides the profile's; bits of 256, inclusive.
         color_threshold: overrides the profile's ``color_reject``; similarity, 0..1.
@@ -205,6 +206,7 @@ class PipelineConfig:
     modified_before: str | None = None
     listing_cache: str | None = None
     listing_max_age_s: float = 24 * 3600.0
+    max_requests_per_second: int | None = None
     access: Access = LOCAL
     profile: str = "balanced"
     wavelet_bits: int | None = None
@@ -308,6 +310,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("min_size", 0, 2**62),
     ("max_size", 0, 2**62),
     ("listing_max_age_s", 0.0, 1e9),
+    ("max_requests_per_second", 1, 10**6),
     ("wavelet_bits", 0, KEY_BITS),
     ("color_threshold", 0.0, 1.0),
     ("global_threshold", 0.0, 1.0),
@@ -452,6 +455,7 @@ _SAME_NAMES = (
     "modified_after",
     "modified_before",
     "listing_cache",
+    "max_requests_per_second",
     "profile",
     "color_threshold",
     "global_threshold",
@@ -873,8 +877,11 @@ def _recorded_options(config: PipelineConfig, beam_options: dict[str, Any]) -> d
     recorded = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(config)
-        if field.name not in ("options", "run_id")
+        if field.name not in ("access", "options", "run_id")
     }
+    recorded["azure_secret_file"] = config.access.secret_file
+    recorded["read_concurrency"] = config.access.concurrency
+    recorded["read_memory_bytes"] = config.access.memory_bytes
     recorded |= dataclasses.asdict(config.settings)
     recorded["beam"] = beam_options
     cleaned: dict[str, Any] = _clean(recorded)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from beam_dedup.options import PROFILES, PipelineConfig, RunConfig, UsageError, 
 from tests import pictures as made
 from tests.transforms import samples as made_up
 from tests.transforms.imaging.pictures import gained, photograph
+from transforms.access import Access
 from transforms.color import judge_colors
 from transforms.imaging.color import color_descriptor
 from transforms.imaging.layout import layout
@@ -57,6 +59,16 @@ def test_defaults() -> None:
         ("--include=*.jpg", "include", ("*.jpg",)),
         ("--exclude=*.gif", "exclude", ("*.gif",)),
         ("--limit=7", "limit", 7),
+        ("--min_size=8", "min_size", 8),
+        ("--max_size=9", "max_size", 9),
+        ("--modified_after=2026-11-20", "modified_after", "2026-11-20"),
+        ("--modified_before=2026-11-20T10:00:00Z", "modified_before", "2026-11-20T10:00:00Z"),
+        ("--listing_cache=/tmp/cache", "listing_cache", "/tmp/cache"),
+        ("--listing_max_age=90s", "listing_max_age_s", 90.0),
+        ("--listing_max_age=1.5h", "listing_max_age_s", 5400.0),
+        ("--listing_max_age=7d", "listing_max_age_s", 7 * 86400.0),
+        ("--listing_max_age=12", "listing_max_age_s", 12.0),
+        ("--max_requests_per_second=500", "max_requests_per_second", 500),
         ("--max_failure_ratio=0.5", "max_failure_ratio", 0.5),
         ("--max_image_bytes=1000", "max_image_bytes", 1000),
         ("--max_pixels=1000", "max_pixels", 1000),
@@ -82,6 +94,65 @@ def test_each_option_reaches_the_config_and_the_summary(
     recorded = config.options.get(name)
     assert recorded == (list(value) if isinstance(value, tuple) else value)
     json.dumps(config.options)
+
+
+def test_access_holds_what_one_process_may_ask_of_stores(tmp_path: Path) -> None:
+    assert _config().access == Access()
+    config = _config(
+        f"--azure_secret_file={tmp_path}/mounted",
+        "--read_concurrency=7",
+        "--read_memory_bytes=1000",
+        "--max_requests_per_second=100",
+        "--workers=3",
+    )
+    # Three workers and the process that starts them.
+    assert config.access == Access(f"{tmp_path}/mounted", 25, 7, 1000)
+    assert config.options["azure_secret_file"] == f"{tmp_path}/mounted"
+    assert (config.options["read_concurrency"], config.options["read_memory_bytes"]) == (7, 1000)
+    assert _config("--max_requests_per_second=100", "--workers=1").access.requests_per_second == 100
+    assert _config("--azure_secret_file=here").access.secret_file == os.path.abspath("here")
+
+
+@pytest.mark.parametrize(
+    ("words", "share"),
+    [
+        (["--runner=FlinkRunner", "--parallelism=9"], 10),
+        (["--runner=DataflowRunner", "--max_num_workers=4"], 20),
+        (["--runner=DirectRunner", "--direct_num_workers=3"], 25),
+        (["--runner=SparkRunner", "--parallelism=99"], 1),
+    ],
+)
+def test_a_runner_with_declared_parallelism_shares_the_rate(words: list[str], share: int) -> None:
+    config = _config("--max_requests_per_second=100", *words)
+    assert config.access.requests_per_second == share
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max_requests_per_second=100", "--runner=SparkRunner"], "--parallelism or"),
+        (["--max_requests_per_second=3", "--workers=3"], "at least 4, one for each process"),
+        (["--max_requests_per_second=0"], "max_requests_per_second must be"),
+        (["--read_concurrency=0"], "read_concurrency must be"),
+        (["--read_memory_bytes=0"], "read_memory_bytes must be"),
+        (["--listing_max_age=soon"], "listing_max_age must be a time such as"),
+        (["--listing_max_age=-1h"], "listing_max_age must be a time such as"),
+        (["--min_size=-1"], "min_size must be"),
+        (["--min_size=10", "--max_size=9"], "no file fits"),
+        (["--modified_after=yesterday"], "modified_after must be a date or a time in ISO 8601"),
+        (["--modified_after=2026-02-01", "--modified_before=2026-02-01"], "no file fits"),
+    ],
+)
+def test_bounds_that_cannot_be_meant_are_refused(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        _config(*words)
+
+
+def test_bounds_of_size_and_date() -> None:
+    words = ("--min_size=1", "--max_size=2", "--modified_after=1970-01-02")
+    bounds = _config(*words, "--modified_before=1970-01-02T02:00:00+01:00").bounds()
+    assert bounds == (1, 2, 86_400_000_000, 90_000_000_000)
+    assert _config().bounds() == (None, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -478,7 +549,9 @@ def test_settings_are_checked() -> None:
 def test_help_names_every_option_of_ours_and_points_to_beam() -> None:
     text = options.help_text()
     for name in vars(parse([*_BASE])[0]):
-        if name not in ("inputs", "run_id", "options"):
-            assert f"--{name}" in text
+        if name not in ("inputs", "run_id", "options", "access"):
+            assert f"--{name.removesuffix('_s')}" in text
+    for name in ("azure_secret_file", "read_concurrency", "read_memory_bytes"):
+        assert f"--{name}" in text
     assert "--workers" in text
     assert "--runner" in text

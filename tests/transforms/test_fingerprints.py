@@ -14,11 +14,12 @@ from PIL import ExifTags, Image
 
 from tests.transforms.samples import make_ref
 from transforms import fingerprints as module
+from transforms.access import Access
 from transforms.fingerprints import ComputeFingerprints, fingerprint, read_image
 from transforms.imaging.decode import DecodeLimits, decode
 from transforms.imaging.orientation import ORIENTATIONS, apply
 from transforms.records import ImageRef
-from transforms.storage import to_uri
+from transforms.storage import reads, to_uri
 
 
 def _written(path: Path, data: bytes) -> ImageRef:
@@ -120,16 +121,18 @@ def test_m5_no_more_pixels_are_held_than_are_measured_together(
     monkeypatch.setattr(module, "fingerprints", lambda b: done.append(len(b)) or measure(b))
     monkeypatch.setattr(module, "decode", lambda d, **o: done.append("read") or decode(d, **o))
     rng = np.random.default_rng(8)
-    work = module._FingerprintDoFn(DecodeLimits(), words=False)
+    work = module._FingerprintDoFn(DecodeLimits(), False, Access(concurrency=1))
     work.setup()
     work.start_bundle()
     found = []
-    for number in range(module._TIMED_IMAGES):
+    for number in range(4):
         pixels = rng.integers(0, 256, (60, 90, 3), dtype=np.uint8)
         ref = _written(tmp_path / f"{number}.png", cv2.imencode(".png", pixels)[1].tobytes())
         found += work.process(ref)
-    assert done == ["read", 1] * module._TIMED_IMAGES
-    assert len(found) == work.meter.items_in == work.meter.items_out == module._TIMED_IMAGES
+    assert (len(found), len(work.reads)) == (3, 1)
+    found += list(work.finish_bundle())[:-1]
+    assert done == ["read", 1] * 4 + [0]  # nothing was left at the end
+    assert len(found) == work.meter.items_in == work.meter.items_out == 4
 
 
 def test_exact_copies_are_decoded_once_and_measure_as_if_they_were_alone(
@@ -138,6 +141,7 @@ def test_exact_copies_are_decoded_once_and_measure_as_if_they_were_alone(
     monkeypatch.setattr(module, "_BATCH_IMAGES", 1)
     monkeypatch.setattr(module, "_TIMED_IMAGES", 1)
     monkeypatch.setattr(module, "_KNOWN_IMAGES", 2)
+    monkeypatch.setattr(reads, "_AHEAD", 1)
     decoded = []
     monkeypatch.setattr(
         module, "decode", lambda data, **options: decoded.append(data) or decode(data, **options)
@@ -147,7 +151,7 @@ def test_exact_copies_are_decoded_once_and_measure_as_if_they_were_alone(
         cv2.imencode(".jpg", rng.integers(0, 256, (60, 90, 3), dtype=np.uint8))[1].tobytes()
         for _ in range(3)
     ]
-    work = module._FingerprintDoFn(DecodeLimits(), words=False)
+    work = module._FingerprintDoFn(DecodeLimits(), False, Access(concurrency=1))
     work.setup()
     work.start_bundle()
     # The first is forgotten when the third is known.

@@ -4,13 +4,13 @@ To add a store, give it an entry in ``_STORES`` and its scheme one in ``uris.SCH
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Optional, Protocol
 
 from transforms.access import Access
 from transforms.storage import local
-from transforms.storage.azure import blobs
 from transforms.storage.errors import InputError
 from transforms.storage.sightings import Scope, Sighting, Source
 from transforms.storage.uris import SCHEMES, scheme_of
@@ -51,8 +51,17 @@ class Store:
     is_remote: bool = False
 
 
-_STORES = {
-    "azfs": Store(
+_LOCAL = Store(
+    local.check_uri, local.source_of, local.walk, local.Names, local.local_copy, local.read
+)
+
+
+@functools.cache
+def _azure() -> Store:
+    # Not at the top: a job on local files has no use for it.
+    from transforms.storage.azure import blobs
+
+    return Store(
         blobs.check_uri,
         blobs.source_of,
         blobs.walk,
@@ -61,11 +70,10 @@ _STORES = {
         blobs.read,
         split=blobs.split,
         is_remote=True,
-    ),
-    "file": Store(
-        local.check_uri, local.source_of, local.walk, local.Names, local.local_copy, local.read
-    ),
-}
+    )
+
+
+_STORES: dict[str, Callable[[], Store]] = {"azfs": _azure, "file": lambda: _LOCAL}
 
 
 def store_of(text: str, where: str) -> Store:
@@ -79,10 +87,10 @@ def store_of(text: str, where: str) -> Store:
         InputError: the scheme is not on the list of allowed ones.
     """
     scheme = scheme_of(text) or "file"
-    store = _STORES.get(scheme)
-    if store is None:
+    make = _STORES.get(scheme)
+    if make is None:
         raise InputError(
             f"{where}: scheme {scheme!r} is not supported; "
             f"give a local path or one of {', '.join(f'{name}://' for name in sorted(SCHEMES))}"
         )
-    return store
+    return make()

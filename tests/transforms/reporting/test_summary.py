@@ -30,6 +30,14 @@ def test_the_whole_summary():
             }
         ],
         "bytes": {"listed": 5000, "read_first": 900, "read_second": 0, "reclaimable": 2000},
+        "requests": {
+            "sent": 0,
+            "retries": 0,
+            "seconds_throttled": 0.0,
+            "bytes_received": 0,
+            "bytes_sent": 0,
+            "by_kind": [],
+        },
         "features": {"computed": 0, "freed": 4},
         "generators": [
             {"name": "wavelet", "proposed": 2, "compared": 2, "verified": 1, "found_alone": 1}
