@@ -11,7 +11,6 @@ from transforms.fingerprints import ComputeFingerprints
 from transforms.groups import ElectBest
 from transforms.listing import ListImages
 from transforms.report import ReportInput, WriteReport
-from transforms.rounds import ComponentInputs
 from transforms.rows import AssembleRows
 from transforms.words import ProposeByWords
 
@@ -51,10 +50,8 @@ def build(pipeline: beam.Pipeline, config: PipelineConfig) -> None:
     components = tuple(candidates) | "Partition" >> PartitionCandidates()
     caps.append(components.caps)
     keyed = contents | "Key by component" >> KeyByComponent(components.members)
-    compared = keyed.paired | "2-4 Compare" >> ComparePairs(settings, components.candidates)
-
-    joined = ComponentInputs(keyed.all, None, compared.edges).join("5 ")
-    elected = joined | "5 Elect best" >> ElectBest()
+    compared = keyed | "2-4 Compare" >> ComparePairs(settings, components.candidates)
+    elected = compared.components | "5 Elect best" >> ElectBest()
 
     failed = (listing.failed, images.failed) | "All failures" >> beam.Flatten()
     rows = images.fingerprints | "Assemble rows" >> AssembleRows(elected.decisions, failed)

@@ -42,7 +42,6 @@ from transforms.imaging.color import color_descriptor
 from transforms.imaging.layout import layout
 from transforms.packing import unpack
 from transforms.records import Candidate, Content, Decision, StageStats
-from transforms.rounds import ComponentInputs
 
 RADIUS_BITS = 60  # of the profile balanced
 FLIPPED = 0.03
@@ -206,9 +205,8 @@ def build(pipeline: beam.Pipeline, args: argparse.Namespace) -> None:
     components = proposed.candidates | "Partition" >> PartitionCandidates()
     keyed = contents | "Key by component" >> KeyByComponent(components.members)
     settings = CascadeSettings(_ACCEPT_ALL, 0.0, 0.0, 0.0, _ACCEPT_ALL.relations)
-    compared = keyed.paired | "2 Compare" >> ComparePairs(settings, components.candidates)
-    joined = ComponentInputs(keyed.all, None, compared.edges).join("5 ")
-    elected = joined | "5 Elect best" >> ElectBest()
+    compared = keyed | "2 Compare" >> ComparePairs(settings, components.candidates)
+    elected = compared.components | "5 Elect best" >> ElectBest()
 
     names = (
         candidates | "Name proposed" >> beam.FlatMap(_proposed).with_output_types(str),

@@ -1,8 +1,9 @@
 """Stages 2 to 4 in rounds: from joined candidates to every edge that the walk needs.
 
 Each round compares the pairs that the walk asks for: first those of images that are sure to be
-kept, then what their answers leave open. In: contents and candidates by component. Out: edges by
-component. Guarantee: after the last round no pair that could change a group is uncompared.
+kept, then what their answers leave open. In: contents and candidates by component. Out: joined
+components, their contents and edges. Guarantee: after the last round no pair that could change a
+group is uncompared.
 """
 
 import dataclasses
@@ -61,7 +62,7 @@ class CascadeSettings:
 class CompareResult(NamedTuple):
     """The outputs of ``ComparePairs``."""
 
-    edges: list[beam.PCollection[tuple[bytes, Edge]]]  # keyed by component
+    components: beam.PCollection[tuple[bytes, dict[str, list[Any]]]]  # contents and edges
     stats: list[beam.PCollection[StageStats]]
 
 
@@ -84,12 +85,15 @@ class ComparePairs(beam.PTransform):
 
     @several_outputs
     def expand(self, contents: beam.PCollection[tuple[bytes, Content]]) -> CompareResult:
-        """Turn contents keyed by component into edges."""
+        """Turn contents keyed by component into components with all their edges."""
         edges: list[beam.PCollection[tuple[bytes, Edge]]] = []
         stats: list[beam.PCollection[StageStats]] = []
         joined = ComponentInputs(contents, self.candidates, []).join("Round 1: ")
+        if not self.settings.color.verify:
+            colors = joined | "Round 1: colour" >> self._colors(1, last=True)
+            return CompareResult(colors.finished, [colors.stats])
         records: list[beam.PCollection] = []
-        rounds = self.settings.rounds if self.settings.color.verify else 1
+        rounds = self.settings.rounds
         for number in range(1, rounds + 1):
             last = number == rounds
             unfinished, compared, records = self._round(joined, number, last, records, stats)
@@ -97,7 +101,18 @@ class ComparePairs(beam.PTransform):
             if not last:
                 # What colour decided, the component has seen.
                 joined = join_unfinished(unfinished, compared[1:], f"Round {number + 1}: ")
-        return CompareResult(edges, stats)
+        return CompareResult(ComponentInputs(contents, None, edges).join("All rounds: "), stats)
+
+    def _colors(self, number: int, *, last: bool) -> CompareColors:
+        settings = self.settings
+        return CompareColors(
+            settings.color,
+            number,
+            last,
+            settings.batch_size_color,
+            settings.max_group_size_color,
+            settings.max_group_size_global,
+        )
 
     def _round(
         self,
@@ -109,17 +124,8 @@ class ComparePairs(beam.PTransform):
     ) -> tuple[beam.PCollection, list[beam.PCollection], list[beam.PCollection]]:
         """Compare what the walk asks for; return what goes on, the edges and the records."""
         settings, name = self.settings, f"Round {number}"
-        colors = joined | f"{name}: colour" >> CompareColors(
-            settings.color,
-            number,
-            last,
-            settings.batch_size_color,
-            settings.max_group_size_color,
-            settings.max_group_size_global,
-        )
+        colors = joined | f"{name}: colour" >> self._colors(number, last=last)
         stats.append(colors.stats)
-        if not settings.color.verify:
-            return colors.unfinished, [colors.edges], []
         # Only here: Beam's inference package imports torch where it is installed.
         from transforms.features import ReadMembers
         from transforms.global_features import CompareGlobals, EmbedMembers

@@ -1,7 +1,8 @@
 """Stage 2: ask for the pairs that the walk needs, and compare their colours and layouts, no I/O.
 
 In: joined components. Out: edges that colour or layout decide, and units of the pairs that stay
-undecided. What is decided here answers the walk at once, which may then need fewer pairs.
+undecided; where no stage follows, whole components with their edges. What is decided here answers
+the walk at once, which may then need fewer pairs.
 Guarantee: a pair is asked for once; the last round asks for every pair that can still change a
 group; how pairs are batched or cut into units changes no edge.
 """
@@ -133,9 +134,11 @@ class ColorSettings:
 class ComparedColors(NamedTuple):
     """The outputs of ``CompareColors``."""
 
-    edges: beam.PCollection[tuple[bytes, Edge]]  # decided ones, keyed by component
+    # All but ``stats`` are keyed by component. If nothing is verified, only ``finished`` has any.
+    edges: beam.PCollection[tuple[bytes, Edge]]  # decided ones
     undecided: beam.PCollection[PairUnit]  # what the walk needs decided by later stages
     unfinished: beam.PCollection[tuple[bytes, Unfinished]]  # components that go on, in parts
+    finished: beam.PCollection[tuple[bytes, dict[str, list[Any]]]]  # contents and edges, joined
     stats: beam.PCollection[StageStats]
 
 
@@ -487,6 +490,11 @@ class _Walk:
         """Whether no later round has anything to do; true of what neither asks nor waits."""
         return self.last or not self.waiting
 
+    def joined(self) -> tuple[bytes, dict[str, list[Any]]]:
+        """Return the component with its edges, as if these had been joined to it."""
+        key, contents, edges = self.component.key, self.component.contents, self.component.edges
+        return key, {"contents": contents, "edges": [*edges.values(), *self.decided]}
+
     def unneeded(self) -> int:
         """Return how many candidates nobody asked for."""
         candidates = self.component.candidates.keys()
@@ -514,6 +522,7 @@ _Walked: TypeAlias = (
     tuple[bytes, Edge]
     | beam.pvalue.TaggedOutput[Literal["undecided"], PairUnit]
     | beam.pvalue.TaggedOutput[Literal["unfinished"], tuple[bytes, Unfinished]]
+    | beam.pvalue.TaggedOutput[Literal["finished"], tuple[bytes, dict[str, list[Any]]]]
 )
 
 
@@ -556,6 +565,9 @@ class _CompareDoFn(MeteredDoFn):
             self._answer(walks)
             self.meter.skipped += sum(walk.unneeded() for walk in walks if walk.ended)
         for walk in walks:
+            if not self.settings.verify:
+                yield beam.pvalue.TaggedOutput("finished", walk.joined())
+                continue
             for edge in walk.decided:
                 yield walk.component.key, edge
             report_progress("global", 0, len(walk.waiting))
@@ -623,8 +635,9 @@ class CompareColors(beam.PTransform):
                 tuple[bytes, Edge],
                 undecided=PairUnit,
                 unfinished=tuple[bytes, Unfinished],
+                finished=tuple[bytes, dict[str, list[Any]]],
                 stats=StageStats,
             )
-            .with_outputs("undecided", "unfinished", STATS, main="edges")
+            .with_outputs("undecided", "unfinished", "finished", STATS, main="edges")
         )
-        return ComparedColors(out.edges, out.undecided, out.unfinished, out[STATS])
+        return ComparedColors(out.edges, out.undecided, out.unfinished, out.finished, out[STATS])

@@ -323,13 +323,6 @@ def _labelling(label: Any) -> Any:
     )
 
 
-class KeyedContents(NamedTuple):
-    """The outputs of ``KeyByComponent``."""
-
-    paired: beam.PCollection[tuple[bytes, Content]]  # in some pair
-    all: beam.PCollection[tuple[bytes, Content]]  # those, and exact copies in no pair
-
-
 class _PackMembersDoFn(beam.DoFn):
     """Packs the first bytes of the ids of a bundle's members into few elements."""
 
@@ -383,20 +376,16 @@ def _numbers(starts: Iterable[bytes]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(starts), np.uint64)
 
 
-def _key(
-    joined: tuple[bytes, dict[str, list[Any]]],
-) -> Iterator[tuple[bytes, Content] | TaggedOutput[Literal["copies"], tuple[bytes, Content]]]:
+def _key(joined: tuple[bytes, dict[str, list[Any]]]) -> Iterator[tuple[bytes, Content]]:
     component = next(iter(joined[1]["component"]), None)
     for content in joined[1]["content"]:
-        if component is not None:
-            yield component, content
-        elif content.copies > 1:
-            yield TaggedOutput("copies", (joined[0], content))
+        if component is not None or content.copies > 1:
+            yield component or joined[0], content
 
 
 @dataclasses.dataclass(eq=False)
 class KeyByComponent(beam.PTransform):
-    """Join contents with their components.
+    """Key contents in some pair by its component, and exact copies in none by themselves.
 
     Attributes:
         members: (content id, component) of every content that is in some pair.
@@ -407,8 +396,9 @@ class KeyByComponent(beam.PTransform):
     def __post_init__(self) -> None:
         super().__init__()
 
-    @several_outputs
-    def expand(self, contents: beam.PCollection[Content]) -> KeyedContents:
+    def expand(
+        self, contents: beam.PCollection[Content]
+    ) -> beam.PCollection[tuple[bytes, Content]]:
         """Turn contents into contents keyed by component."""
         starts = self.members | "Pack members" >> (
             beam.ParDo(_PackMembersDoFn()).with_output_types(bytes)
@@ -416,13 +406,8 @@ class KeyByComponent(beam.PTransform):
         keyed = contents | "Key needed" >> beam.ParDo(
             _KeepNeededDoFn(), AsIter(starts)
         ).with_output_types(tuple[bytes, Content])
-        out = (
+        return (
             {"content": keyed, "component": self.members}
             | "Join members" >> JoinByKey(bytes, {"content": Content, "component": bytes})
-            | "Key by component"
-            >> beam.FlatMap(_key)
-            .with_output_types(tuple[bytes, Content], copies=tuple[bytes, Content])
-            .with_outputs("copies", main="paired")
+            | "Key by component" >> beam.FlatMap(_key).with_output_types(tuple[bytes, Content])
         )
-        every = (out.paired, out.copies) | "All keyed" >> beam.Flatten()
-        return KeyedContents(out.paired, every)

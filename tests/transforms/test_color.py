@@ -479,7 +479,13 @@ def test_what_is_left_out_changes_no_group(seed):
     assert 1 < len(set(expected)) < len(expected)
     with TestPipeline("FnApiRunner") as pipeline:
         out = _compared(pipeline, [one], settings=settings)
-        edges = out.edges | beam.Values() | beam.combiners.ToList()
+        for left, name in ((out.edges, "edges"), (out.undecided, "undecided")):
+            assert_that(left, equal_to([]), label=name)
+        finished = out.finished | beam.Map(lambda joined: (joined[0], joined[1]["contents"]))
+        assert_that(finished, equal_to([(b"\0", one.contents)]), label="finished")
+        edges = (
+            out.finished | beam.FlatMap(lambda joined: joined[1]["edges"]) | beam.combiners.ToList()
+        )
         assert_that(edges | beam.Map(groups), equal_to([expected]))
         fewer = edges | beam.Map(lambda found: len(found) < len(every))
         assert_that(fewer, equal_to([True]), label="fewer")
