@@ -51,7 +51,7 @@ class CascadeSettings:
     rounds: int = 3
     limits: DecodeLimits = dataclasses.field(default_factory=DecodeLimits)
     access: Access = LOCAL
-    max_group_size_color: int = 2000
+    max_group_size_color: int = 4000
     max_group_size_global: int = 500
     max_group_size_local: int = 200
     batch_size_color: int = 4096

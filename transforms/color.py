@@ -615,7 +615,7 @@ class CompareColors(beam.PTransform):
     round_number: int = 1
     last: bool = True
     batch_size: int = 4096
-    max_group_size: int = 2000
+    max_group_size: int = 4000
     max_unit_size: int = 500
 
     def __post_init__(self) -> None:

@@ -250,7 +250,9 @@ class Plan:
                 if other not in unsure:
                     taken[other] = member
             unsure |= doubts
-            self._asking[member] = last or bool(copies) or len(hopes) <= 2 * _PROBES
+            # Of what has only been rejected the rest will be too, and is asked at once.
+            settled = last or bool(copies) or member in self._lonely
+            self._asking[member] = settled or len(hopes) <= 2 * _PROBES
             if not self._asking[member]:
                 hopes = sorted(hopes, key=place.__getitem__)[:_PROBES]
             needed |= dict.fromkeys((_pair(member, other) for other in hopes), False)
