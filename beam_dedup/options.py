@@ -213,7 +213,7 @@ class PipelineConfig:
     color_threshold: float | None = None
     global_threshold: float | None = None
     local_threshold: float | None = None
-    max_group_size_color: int = 2000
+    max_group_size_color: int = 4000
     max_group_size_global: int = 500
     max_group_size_local: int = 200
     batch_size_color: int = 4096
