@@ -43,7 +43,7 @@ def test_defaults() -> None:
     assert (config.limit, config.include, config.exclude) == (None, (), ())
     assert (config.max_failure_ratio, config.max_image_bytes) == (0.05, 256 * 2**20)
     groups = (config.max_group_size_color, config.max_group_size_global)
-    assert (*groups, config.max_group_size_local) == (2000, 500, 200)
+    assert (*groups, config.max_group_size_local) == (4000, 500, 200)
     batches = (config.batch_size_color, config.batch_size_global, config.batch_size_local)
     assert batches == (4096, 32, 16)
     assert "similar" not in config.duplicate_relations

@@ -17,8 +17,10 @@ _MEASURED = 1 << 16  # pairs at once: 40 MB of scratch memory
 _WORD_BITS = 64
 _WORDS = KEY_BYTES * 8 // _WORD_BITS
 # Of the words that are looked at first, the distance of random keys is normal with a mean of half
-# their bits; with this many standard deviations of room one pair in 4,000 passes by chance.
+# their bits; with this many standard deviations of room one pair in 4,000 passes by chance, or one
+# in 160, in each orientation.
 _DEVIATIONS = 3.5
+_FEW_DEVIATIONS = 2.5
 
 
 class Pairs(NamedTuple):
@@ -74,28 +76,27 @@ def measure(
     return Pairs(rows, columns, bits, orientations)
 
 
-def deciding_words(radius: int) -> int:
+def deciding_words(radius: int, deviations: float = _DEVIATIONS) -> int:
     """Return how many 64-bit words of a key tell nearly all random pairs to be beyond a radius."""
     for words in range(1, _WORDS):
         bits = words * _WORD_BITS
-        if bits / 2 - _DEVIATIONS * bits**0.5 / 2 >= radius:
+        if bits / 2 - deviations * bits**0.5 / 2 >= radius:
             return words
     return _WORDS
 
 
-def _hits(
+def _least(
     left: NDArray[np.uint64],
     right: NDArray[np.uint64],
-    radius: int,
     scratch: list[NDArray[np.unsignedinteger]],
-) -> NDArray[np.bool_]:
-    """Return which pairs are within the radius by their first words in any orientation.
+) -> NDArray[np.unsignedinteger]:
+    """Return the least distances of the first words of pairs over the orientations, [t, c].
 
     Args:
         left: uint64 [8, w, t, 1]: word by word.
         right: uint64 [w, c]: so too, so that each comparison runs along memory.
-        radius: bits.
-        scratch: arrays of at least t * c: uint64, then three of a type that holds 64 w.
+        scratch: arrays of at least t * c: uint64, then three of a type that holds 64 w, the last
+            of which holds what is returned.
     """
     tile = (left.shape[2], right.shape[1])
     size = tile[0] * tile[1]
@@ -111,7 +112,7 @@ def _hits(
                 if word:
                     np.add(total, counted, out=total)
             np.minimum(least, total, out=least)
-    return np.asarray(least <= radius)
+    return least
 
 
 def pairs_within(
@@ -119,8 +120,8 @@ def pairs_within(
 ) -> Iterator[Pairs]:
     """Yield all pairs whose least distance over the eight orientations is at most ``radius``.
 
-    The first words of the keys bound the distance from below and rule out nearly all pairs; what
-    they leave is measured.
+    The first words of the keys bound the distance from below and rule out nearly all pairs, and the
+    next word those that pass by chance; what they leave is measured.
 
     Args:
         left: uint8 [8, n, 32], each image's key in the eight orientations.
@@ -131,10 +132,10 @@ def pairs_within(
     Yields:
         Pairs, a tile at a time.
     """
-    words = deciding_words(radius)
-    words_left = np.ascontiguousarray(left).view(np.uint64)[..., :words].transpose(0, 2, 1)
-    words_left = np.ascontiguousarray(words_left)[..., None]
-    words_right = np.ascontiguousarray(np.ascontiguousarray(right).view(np.uint64).T[:words])
+    words = deciding_words(radius, _FEW_DEVIATIONS)
+    whole_left = np.ascontiguousarray(np.ascontiguousarray(left).view(np.uint64).swapaxes(1, 2))
+    whole_right = np.ascontiguousarray(np.ascontiguousarray(right).view(np.uint64).T)
+    words_left, words_right = whole_left[:, :words, :, None], whole_right[:words]
     kind = np.uint8 if words < _WORDS else np.uint16  # four words differ in up to 256 bits
     scratch: list[NDArray[np.unsignedinteger]] = [
         np.empty(_TILE_PAIRS, t) for t in (np.uint64, kind, kind, kind)
@@ -145,9 +146,16 @@ def pairs_within(
         height = _TILE_PAIRS // max(1, min(len(right) - first, _TILE_COLUMNS))
         tile = words_left[:, :, start : start + height]
         for begin in range(first, len(right), _TILE_COLUMNS):
-            hit = _hits(tile, words_right[:, begin : begin + _TILE_COLUMNS], radius, scratch)
-            rows, columns = np.divmod(np.flatnonzero(hit), hit.shape[1])
+            least = _least(tile, words_right[:, begin : begin + _TILE_COLUMNS], scratch)
+            near = np.flatnonzero(least <= radius)
+            rows, columns = np.divmod(near, least.shape[1])
             rows, columns = rows + start, columns + begin
+            if words < _WORDS and len(rows):
+                turned = whole_left[:, words].take(rows, axis=1)
+                following = np.bitwise_count(turned ^ whole_right[words].take(columns))
+                # A byte holds both: three words decide for a radius of less than 96.
+                near = least.ravel()[near] + following.min(axis=0) <= radius
+                rows, columns = rows[near], columns[near]
             if same:  # below the diagonal every pair has been seen from the other side
                 above = rows < columns
                 rows, columns = rows[above], columns[above]

@@ -176,7 +176,8 @@ def compare_layouts(
         rows = np.flatnonzero(np.asarray(orientation) == value)
         turned[rows] = a[rows][:, _orientation.cell_permutation(GRID_SIDE, value)]
     found = _in_chunks(_compare_still, turned, b)
-    again = np.flatnonzero(found[:, _WORST] > _FITTED)
+    # Where no cell differs, none can differ less.
+    again = np.flatnonzero((found[:, _WORST] > _FITTED) & (found[:, _DIFFERING] > 0))
     refined = _in_chunks(_compare_fitted, turned[again], b[again])
     # A caption misleads the fit, so the first one may be the better.
     better = refined[:, _DIFFERING] < found[again, _DIFFERING]
