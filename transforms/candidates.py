@@ -135,14 +135,17 @@ class _PackDoFn(beam.DoFn):
     def process(self, content: Content) -> Iterator[bytes]:
         rank = content.rank[:_RANK_BYTES].ljust(_RANK_BYTES, b"\0")
         self.contents.append((content.content, content.wavelet_keys, rank))
-        report_progress(STAGE, 0, 1)
         if len(self.contents) == _PACKED_KEYS:
-            yield _pack(self.contents)
-            self.contents = []
+            yield self._packed()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         if self.contents:
-            yield in_global_window(_pack(self.contents))
+            yield in_global_window(self._packed())
+
+    def _packed(self) -> bytes:
+        contents, self.contents = self.contents, []
+        report_progress(STAGE, 0, len(contents))
+        return _pack(contents)
 
 
 def _packed_count(packed: bytes) -> int:

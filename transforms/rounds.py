@@ -138,8 +138,9 @@ def gather(joined: tuple[bytes, dict[str, list[Any]]]) -> Component:
     candidates: dict[Pair, Candidate] = {}
     for candidate in chain.from_iterable(map(unpack, parts.get("candidates", ()))):
         pair = _pair(number, candidate.a, candidate.b)
-        known = candidates.get(pair)
-        candidates[pair] = merge(known, candidate) if known else candidate
+        known = candidates.setdefault(pair, candidate)
+        if known is not candidate:
+            candidates[pair] = merge(known, candidate)
     return Component(key, contents, candidates, edges)
 
 
