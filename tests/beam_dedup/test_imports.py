@@ -20,7 +20,7 @@ class Listener(logging.Handler):
 logging.getLogger().addHandler(Listener())
 {body}
 unused = ("apache_beam.io.azure.blobstoragefilesystem", "azure.identity", "pymongo", "bson",
-    "beartype.door", "httplib2", "yaml")
+    "beartype.door", "httplib2", "yaml", "asyncio", "grpc.aio", "proto", "urllib.request")
 said = [name for name in Listener.said if "mongo" in name]
 print(json.dumps([[name for name in unused if name in sys.modules], said]))
 """

@@ -11,9 +11,12 @@ import sys
 import threading
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
+from apache_beam.internal import cloudpickle_pickler
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.portability.fn_api_runner.fn_runner import BundleManager
+from apache_beam.transforms import ptransform
 
 from beam_dedup import runners
 from beam_dedup.options import RunConfig, UsageError
@@ -82,10 +85,30 @@ def test_a_stage_without_elements_is_not_set_up(out: Path, side: Path, workers: 
 
 
 def test_other_pipelines_of_the_process_have_beam_as_it_is(out: Path, side: Path) -> None:
-    before = BundleManager.process_bundle, worker_handlers.STATE_CACHE_SIZE_MB
+    def found() -> list[object]:
+        return [
+            BundleManager.process_bundle,
+            worker_handlers.STATE_CACHE_SIZE_MB,
+            cloudpickle_pickler.bz2,
+            ptransform.pickler.roundtrip,
+            ptransform.PTransform.type_check_inputs,
+            ptransform.PTransform.type_check_outputs,
+            ptransform.PTransformWithSideInputs.type_check_inputs,
+        ]
+
+    before = found()
     build = functools.partial(steps.build_with_a_branch_of_nothing, folder=str(out))
     runners.run(build, RunConfig(workers=1), [], side)
-    assert (BundleManager.process_bundle, worker_handlers.STATE_CACHE_SIZE_MB) == before
+    assert found() == before
+
+
+def test_a_function_that_cannot_be_pickled_fails_the_job(side: Path) -> None:
+    def build(pipeline: beam.Pipeline) -> None:
+        numbers = (number for number in range(3))  # a generator has no pickled form
+        _ = pipeline | beam.Create([1]) | beam.Map(lambda one: one + next(numbers))
+
+    with pytest.raises(JobError, match="translate"):
+        runners.run(build, RunConfig(workers=1), [], side)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
