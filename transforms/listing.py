@@ -227,8 +227,11 @@ class _ChooseSighting(MeteredDoFn):
     def process(
         self, element: tuple[str, Iterable[_Seen]]
     ) -> Iterator[ImageRef | beam.pvalue.TaggedOutput[Literal["failed"], FailedImage]]:
-        with self.meter.work(0):
-            kind, ref, error_type, message = min(element[1], key=_order)
+        best, *others = element[1]
+        if others:  # to read the clocks takes longer than to find nothing to choose from
+            with self.meter.work(0):
+                best = min([best, *others], key=_order)
+        kind, ref, error_type, message = best
         if kind == Kind.FOUND:
             self.meter.items_out += 1
             yield ref
@@ -250,15 +253,20 @@ class _ChooseSighting(MeteredDoFn):
         | beam.pvalue.TaggedOutput[Literal["listed"], int]
         | beam.pvalue.TaggedOutput[Literal["caps"], Cap]
     ]:
+        with self.meter.work(0):
+            rows = self.meter.items_out + self.meter.failed
+            caps = [
+                Cap(STAGE, name, 0, count, note)
+                for kind, count in sorted(self.left_out.items())
+                for name, note in (_CAPS[kind],)
+            ]
         # items_in was counted by the walk; the statistics of a bundle without it go out all the
         # same, which super() would hold back.
-        if self.meter.ended_us:
+        if rows or caps:
             yield beam.pvalue.TaggedOutput(STATS, in_global_window(self.meter.stats()))
-        if rows := self.meter.items_out + self.meter.failed:
+        if rows:
             yield beam.pvalue.TaggedOutput("listed", in_global_window(rows))
-        for kind, count in sorted(self.left_out.items()):
-            name, note = _CAPS[kind]
-            cap = Cap(STAGE, name, 0, count, note)
+        for cap in caps:
             yield beam.pvalue.TaggedOutput("caps", in_global_window(cap))
 
 

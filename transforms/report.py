@@ -6,16 +6,13 @@ bundles run twice. Failures: rows that do not add up to the listing, and two row
 raise, and no manifest is written.
 """
 
-import csv
 import dataclasses
 import datetime
 import functools
 import importlib.metadata
-import io
 import json
 import platform
 import re
-import string
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -191,43 +188,49 @@ class _WriteTable(beam.PTransform):
 # four are the full-width forms of the first four.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _HIDING_STARTS = ("\t", "\r", "\n", "\0")
-# How almost all texts start, to which nothing of that applies.
-_HARMLESS_STARTS = frozenset(f"{string.ascii_letters}{string.digits}/")
+# One of these is in every column of which a text is not its own cell, and in few others.
+_UNUSUAL = r'^[^A-Za-z0-9/]|[,"\r\n]'
+_QUOTED = frozenset(',"\r\n')
 
 
-def csv_cell(value: Any) -> Any:
-    """Return a cell that no spreadsheet takes for a formula; only text is changed."""
-    if not isinstance(value, str) or value[:1] in _HARMLESS_STARTS:
-        return value
-    if value.startswith(_HIDING_STARTS) or value.lstrip().startswith(_FORMULA_STARTS):
-        return "'" + value
-    return value
+def csv_cell(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula."""
+    if text.startswith(_HIDING_STARTS) or text.lstrip().startswith(_FORMULA_STARTS):
+        return "'" + text
+    return text
 
 
-def _csv_column(column: pa.ChunkedArray) -> list[Any]:
+def _quoted(cell: str) -> str:
+    """Return a cell as it stands in the file, see RFC 4180."""
+    return cell if _QUOTED.isdisjoint(cell) else '"' + cell.replace('"', '""') + '"'
+
+
+def _csv_column(column: pa.ChunkedArray) -> list[str]:
+    """Return a column's cells as they stand in the file; nothing stands for null."""
     if pa.types.is_timestamp(column.type):
         # Arrow has a text for every time; Python's datetime refuses years beyond 9999.
-        column = pc.cast(column, pa.string())
+        utc = pc.cast(pc.cast(column, pa.timestamp("us")), pa.string())
+        column = pc.binary_join_element_wise(utc, "Z", "")
     elif not pa.types.is_string(column.type):
-        return column.to_pylist()  # type: ignore[no-any-return]  # pyarrow is untyped
-    return [csv_cell(value) for value in column.to_pylist()]
+        return ["" if value is None else repr(value) for value in column.to_pylist()]
+    cells: list[str] = pc.fill_null(column, "").to_pylist()
+    if pc.any(pc.match_substring_regex(column, _UNUSUAL)).as_py():
+        return [_quoted(csv_cell(cell)) for cell in cells]
+    return cells
 
 
 def _write_csv(store: Store, drafts: Drafts, path: str, shards: list[ReportFile]) -> ReportFile:
     columns = TABLES["images"].schema.names
     rows = 0
     with drafts.write(path) as file:
-        text = io.TextIOWrapper(file, "utf-8", newline="")
-        writer = csv.writer(text)
-        writer.writerow(columns)
+        file.write(f"{','.join(columns)}\r\n".encode())
         for shard in shards:
             with store.open(shard.path) as source:
                 for batch in pq.ParquetFile(source).iter_batches(_ROW_GROUP_ROWS):
                     table = pa.Table.from_batches([batch])
-                    cells = [_csv_column(table[name]) for name in columns]
-                    writer.writerows(zip(*cells, strict=True))
+                    lines = zip(*(_csv_column(table[name]) for name in columns), strict=True)
+                    file.write("".join([f"{','.join(line)}\r\n" for line in lines]).encode())
                     rows += len(table)
-        text.detach()  # writes what is left; the store closes the file
     return drafts.describe(path, rows)
 
 

@@ -14,6 +14,25 @@ from transforms.grouping.rank import deciding_rule
 from transforms.joins import JoinByKey
 from transforms.records import Decision, FailedImage, Fingerprint, ImageRow
 
+# What a row says of an image's group and of its failures, where there are none.
+_ALONE: dict[str, Any] = {
+    "status": "unique",
+    "group_id": None,
+    "group_size": 1,
+    "best_uri": None,
+    "relation": None,
+    "decided_by": None,
+    "wavelet_distance": None,
+    "color_similarity": None,
+    "global_similarity": None,
+    "local_inliers": None,
+    "local_overlap": None,
+    "keep_reason": None,
+    "error_stage": None,
+    "error_type": None,
+    "error_message": None,
+}
+
 
 def row_of(image: Fingerprint, decision: Decision | None) -> ImageRow:
     """Return the row of a readable image.
@@ -26,22 +45,10 @@ def row_of(image: Fingerprint, decision: Decision | None) -> ImageRow:
         The row.
     """
     ref = image.ref
-    row = ImageRow(
+    return ImageRow(
         uri=ref.uri,
         path=ref.path,
-        status="unique",
-        group_id=None,
-        group_size=1,
-        best_uri=None,
-        relation=None,
-        decided_by=None,
-        wavelet_distance=None,
-        color_similarity=None,
-        global_similarity=None,
-        local_inliers=None,
-        local_overlap=None,
         quality_score=image.quality_score,
-        keep_reason=None,
         width=image.width,
         height=image.height,
         format=image.format,
@@ -56,43 +63,42 @@ def row_of(image: Fingerprint, decision: Decision | None) -> ImageRow:
         metadata_hash=None,
         etag=ref.etag,
         modified=ref.modified_us,
-        error_stage=None,
-        error_type=None,
-        error_message=None,
+        **(_ALONE if decision is None else _decided(image, decision)),
     )
-    if decision is None:
-        return row
-    row = row._replace(
-        error_stage=decision.error_stage,
-        error_type=decision.error_type,
-        error_message=decision.error_message,
-    )
+
+
+def _decided(image: Fingerprint, decision: Decision) -> dict[str, Any]:
+    """Return the columns of ``_ALONE`` for an image whose content ended somewhere."""
+    columns = _ALONE | {
+        "error_stage": decision.error_stage,
+        "error_type": decision.error_type,
+        "error_message": decision.error_message,
+    }
     if not decision.group_id:
-        return row
-    row = row._replace(
-        group_id=decision.group_id, group_size=decision.group_size, best_uri=decision.best_uri
-    )
-    if ref.uri == decision.best_uri:
-        return row._replace(status="best", keep_reason=decision.keep_reason)
+        return columns
+    columns["group_id"] = decision.group_id
+    columns["group_size"] = decision.group_size
+    columns["best_uri"] = decision.best_uri
+    columns["keep_reason"] = decision.keep_reason
+    if image.ref.uri == decision.best_uri:
+        columns["status"] = "best"
+        return columns
+    columns["status"] = "duplicate"
     if image.pixel_hash == decision.kept:
-        same = image.sha256 == decision.best_sha256 and ref.size_bytes == decision.best_size_bytes
-        return row._replace(
-            status="duplicate",
-            relation="exact" if same else "pixels",
-            decided_by="exact",
-            keep_reason=deciding_rule(decision.best_rank, image.rank),
-        )
-    return row._replace(
-        status="duplicate",
-        relation=decision.relation,
-        decided_by=decision.decided_by,
-        wavelet_distance=decision.wavelet_distance,
-        color_similarity=decision.color_similarity,
-        global_similarity=decision.global_similarity,
-        local_inliers=decision.local_inliers,
-        local_overlap=decision.local_overlap,
-        keep_reason=decision.keep_reason,
-    )
+        size = image.ref.size_bytes
+        same = image.sha256 == decision.best_sha256 and size == decision.best_size_bytes
+        columns["relation"] = "exact" if same else "pixels"
+        columns["decided_by"] = "exact"
+        columns["keep_reason"] = deciding_rule(decision.best_rank, image.rank)
+        return columns
+    columns["relation"] = decision.relation
+    columns["decided_by"] = decision.decided_by
+    columns["wavelet_distance"] = decision.wavelet_distance
+    columns["color_similarity"] = decision.color_similarity
+    columns["global_similarity"] = decision.global_similarity
+    columns["local_inliers"] = decision.local_inliers
+    columns["local_overlap"] = decision.local_overlap
+    return columns
 
 
 def failed_row(image: FailedImage) -> ImageRow:
