@@ -47,6 +47,8 @@ _LATE = (
 )
 # Read by OpenBLAS and by OpenMP when they are loaded.
 _THREADS = "OMP_NUM_THREADS"
+# Read by Arrow. With an allocator of its own it maps new memory, while the heap has some to spare.
+_ARROW_POOL = "ARROW_DEFAULT_MEMORY_POOL"
 
 
 class _Late(ModuleType):
@@ -75,6 +77,7 @@ def import_beam() -> None:
     if "apache_beam" in sys.modules:
         return
     os.environ.setdefault(_THREADS, "1")
+    os.environ.setdefault(_ARROW_POOL, "system")
     atexit.register(gc.freeze)
     instead = {**dict.fromkeys(_UNUSED), **{name: _Late(name) for name in _LATE}}
     kept = {name: module for name, module in instead.items() if name not in sys.modules}

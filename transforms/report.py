@@ -46,6 +46,7 @@ _ROW_GROUP_ROWS = 2_500
 _PACKED_ROWS = 4_000  # rows held before they are packed, about 2 KB each
 # It begins file names, which may not be hidden and are limited to 255 bytes with all additions.
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
+_VERSION = re.compile(r"^Version: *(\S+)$", re.MULTILINE)
 _PACKAGES = (
     "beam-dedup",
     "apache-beam",
@@ -289,9 +290,13 @@ def library_versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            versions[name] = importlib.metadata.version(name)
+            package = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
+            continue
+        # To have all of a package's description parsed for it takes five times as long.
+        found = _VERSION.search(package.read_text("METADATA") or "")
+        versions[name] = found[1] if found else package.version
     return versions
 
 

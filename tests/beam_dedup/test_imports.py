@@ -72,6 +72,13 @@ def test_blas_has_one_thread_unless_the_user_says_otherwise() -> None:
     assert _run(given + body.format(threads="3")) == [[], []]
 
 
+def test_arrow_takes_memory_from_the_heap_unless_the_user_says_otherwise() -> None:
+    body = "import_beam()\nimport pyarrow\nname = pyarrow.default_memory_pool().backend_name\n"
+    assert _run(body + "assert name == 'system'") == [[], []]
+    given = "import os\nos.environ['ARROW_DEFAULT_MEMORY_POOL'] = 'mimalloc'\n"
+    assert _run(given + body + "assert name == 'mimalloc'") == [[], []]
+
+
 def test_numpy_is_loaded_after_the_number_of_its_threads_is_set() -> None:
     assert _run("import beam_dedup.cli, beam_dedup.worker\nassert 'numpy' not in sys.modules") == [
         [],

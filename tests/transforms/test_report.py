@@ -3,9 +3,11 @@
 import csv
 import errno
 import hashlib
+import importlib.metadata
 import io
 import json
 import os
+import platform
 import random
 
 import apache_beam as beam
@@ -326,6 +328,14 @@ def test_a_time_beyond_the_year_9999_does_not_end_the_run():
     far, near = report._csv_column(table["modified"])
     assert isinstance(far, str)
     assert near == "2020-09-13 12:26:40.000000Z"
+
+
+def test_versions_are_those_of_the_packages():
+    versions = report.library_versions()
+    assert versions.pop("python") == platform.python_version()
+    installed = {name: found for name, found in versions.items() if found != "not installed"}
+    assert installed == {name: importlib.metadata.version(name) for name in installed}
+    assert "pyarrow" in installed
 
 
 @pytest.mark.parametrize("run_id", ["", "-a", "a/b", "..", "a_b", "a.b", "é", "a" * 101, "a\n"])
