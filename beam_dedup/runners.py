@@ -24,15 +24,7 @@ from typing import TYPE_CHECKING, Any
 from beam_dedup.garbage import few_collections, no_collections
 from beam_dedup.messages import describe_failure
 from beam_dedup.options import RunConfig, UsageError
-from beam_dedup.worker import (
-    LAST_WORDS,
-    LIFELINE,
-    MARK,
-    Uncompressed,
-    release_buffers,
-    remember_signatures,
-    remember_states,
-)
+from beam_dedup.worker import LAST_WORDS, LIFELINE, MARK, Uncompressed, teach_beam
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -152,9 +144,7 @@ def _run_here(build: Callable[[beam.Pipeline], None], beam_args: list[str]) -> A
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-    release_buffers()
-    remember_states()
-    remember_signatures()
+    teach_beam()
     options = PipelineOptions([*beam_args, *_BEAM_ARGS])
     runner = FnApiRunner(provision_info=_provision(options))
     pipeline = _built(build, runner, options)
@@ -175,9 +165,7 @@ def _run_processes(
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-    release_buffers()
-    remember_states()
-    remember_signatures()
+    teach_beam()
     options = PipelineOptions([*beam_args, *_BEAM_ARGS, f"--direct_num_workers={workers}"])
     # Beam hands the line to a shell: exec leaves no shell between, quotes let folders have spaces.
     program = "from beam_dedup.worker import main; main()"

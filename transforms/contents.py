@@ -79,7 +79,7 @@ class _MergeFn(beam.CombineFn):
     """
 
     def setup(self) -> None:
-        self.coder = coders.registry.get_coder(Content)
+        self.coder = coders.registry.get_coder(Content).get_impl()
 
     def create_accumulator(self) -> bytes:
         return b""

@@ -28,7 +28,7 @@ class _EncodeDoFn(beam.DoFn):
         self.record_type = record_type
 
     def setup(self) -> None:
-        self.encode = coders.registry.get_coder(self.record_type).encode
+        self.encode = coders.registry.get_coder(self.record_type).get_impl().encode
 
     def start_bundle(self) -> None:
         self.packs: dict[Any, list[bytes]] = {}
@@ -57,8 +57,10 @@ class _DecodeDoFn(beam.DoFn):
         self.types = types
 
     def setup(self) -> None:
-        decode = [coders.registry.get_coder(kind).decode for kind in self.types.values()]
-        self.decoders = list(zip(self.types, decode, strict=True))
+        self.decoders = [
+            (name, coders.registry.get_coder(kind).get_impl().decode)
+            for name, kind in self.types.items()
+        ]
 
     def process(
         self, grouped: tuple[Any, Iterable[bytes]]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import apache_beam as beam
 import pytest
 from apache_beam import coders
+from apache_beam.coders.coder_impl import CallbackCoderImpl
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.portability.fn_api_runner.execution import GroupingBuffer
 from apache_beam.runners.portability.fn_api_runner.fn_runner import BundleManager
@@ -17,7 +18,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.typehints.decorators import IOTypeHints
 
 from beam_dedup import worker
-from beam_dedup.worker import release_buffers, remember_signatures
+from beam_dedup.worker import code_text_at_once, release_buffers, remember_signatures
 
 CHUNKS = [b"one", b"", b"two", b"three"]
 
@@ -160,3 +161,22 @@ def test_signatures_and_hints_that_beam_remembers_are_those_of_the_function():
         assert hints(_Doubled().process)[0] == ((str,), {})
     with pytest.raises(TypeError):
         core.get_signature(3)
+
+
+@pytest.mark.parametrize("text", ["", "plain", "e\u0301\U0001f600", "a" * 300])
+def test_text_is_coded_as_beam_does(text):
+    of_beam = CallbackCoderImpl(coders.StrUtf8Coder().encode, coders.StrUtf8Coder().decode)
+    code_text_at_once()
+    taught = coders.StrUtf8Coder().get_impl()
+    assert taught.encode(text) == of_beam.encode(text)
+    assert taught.encode_nested(text) == of_beam.encode_nested(text)
+    assert taught.decode_nested(taught.encode_nested(text)) == text
+    assert taught.estimate_size(text, True) == len(taught.encode_nested(text))
+
+
+def test_text_that_is_none_of_utf8_is_refused():
+    code_text_at_once()
+    with pytest.raises(UnicodeEncodeError):
+        coders.StrUtf8Coder().get_impl().encode("\udc80")
+    with pytest.raises(UnicodeDecodeError):
+        coders.StrUtf8Coder().get_impl().decode(b"\xff")
