@@ -213,7 +213,10 @@ def _csv_column(column: pa.ChunkedArray) -> list[str]:
         utc = pc.cast(pc.cast(column, pa.timestamp("us")), pa.string())
         column = pc.binary_join_element_wise(utc, "Z", "")
     elif not pa.types.is_string(column.type):
-        return ["" if value is None else repr(value) for value in column.to_pylist()]
+        values = column.to_pylist()
+        if column.null_count:
+            return ["" if value is None else repr(value) for value in values]
+        return list(map(repr, values))
     cells: list[str] = pc.fill_null(column, "").to_pylist()
     if pc.any(pc.match_substring_regex(column, _UNUSUAL)).as_py():
         return [_quoted(csv_cell(cell)) for cell in cells]
