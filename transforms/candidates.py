@@ -148,6 +148,11 @@ class _PackDoFn(beam.DoFn):
         return _pack(contents)
 
 
+def _distinct(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the distinct places in a block, sorted; ``np.unique`` would import masked arrays."""
+    return np.flatnonzero(np.bincount(places))
+
+
 def _packed_count(packed: bytes) -> int:
     return len(packed) // _KEYED.itemsize
 
@@ -176,9 +181,9 @@ class _DealDoFn(beam.DoFn):
         self.held = []
         blocks = block_count(self.keys)
         block_of = keyed["place"].astype(np.uint64) * np.uint64(blocks) >> np.uint64(32)
-        for block in np.unique(block_of).tolist():
+        for block in range(blocks):
             part = keyed[block_of == block].tobytes()
-            for other in range(blocks):
+            for other in range(blocks if part else 0):
                 low, high = sorted((block, other))
                 pair = BlockPair(low, high, blocks, self.keys)
                 yield pair, PackedKeys(block == low, part)
@@ -239,9 +244,9 @@ class _Block:
         So where a dense neighbourhood spreads over blocks, all its images meet the first in the
         keep-best order, which is the one to be kept.
         """
-        leading = np.unique(other.leaders[other.followers])
+        leading = _distinct(other.leaders[other.followers])
         leading = leading[np.argsort(other.precedence[leading])]
-        for leader in np.unique(self.leaders[self.followers]).tolist():
+        for leader in _distinct(self.leaders[self.followers]).tolist():
             bits = distances(other.keys.turned[:, leading], self.keys.turned[0, leader])
             near = leading[bits.min(axis=0) <= radius_bits]
             if len(near) and other._standing(near[0]) < self._standing(leader):
