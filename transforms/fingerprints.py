@@ -86,11 +86,11 @@ def read_image(
         ImageError: if the bytes give no pixels within the limits.
     """
     side = WORDS_MIN_SIDE if words else MIN_SIDE
-    decoded = decode(data, path=ref.path, min_side=side, limits=limits)
+    digest = digest or hashlib.sha256(data).digest()
+    decoded = decode(data, path=ref.path, min_side=side, limits=limits, digest=digest)
     rows, pixels = b"", _trimmed(decoded.pixels, decoded.info, side)
     if words:
         rows, pixels = word_rows(decoded.pixels).tobytes(), _halved(pixels)
-    digest = digest or hashlib.sha256(data).digest()
     return ReadImage(ref, decoded.info, digest, decoded.pixel_hash, pixels, rows)
 
 

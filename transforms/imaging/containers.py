@@ -27,7 +27,11 @@ from transforms.imaging.exif import (
     xmp_facts,
 )
 
-__all__ = ["Container", "JpegContainer", "MetadataBudget", "inspect"]
+__all__ = ["PLAIN_HEAD", "Container", "JpegContainer", "MetadataBudget", "inspect"]
+
+#: How libjpeg begins a JPEG file that it is told nothing else of: the start marker and a segment of
+#: JFIF 1.01 without a density.
+PLAIN_HEAD: Final = b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
 
 
 @dataclasses.dataclass(slots=True)
@@ -72,6 +76,7 @@ class JpegContainer(Container):
         tables: quantisation tables of the first scan by number, 64 values in natural order.
         plain: whether any decoder takes it alike: one frame, Huffman coded, grey or three
             components, nothing before its first scan but segments of the usual form.
+        bare: whether the file is ``PLAIN_HEAD`` and what is kept, so that their hash is its own.
     """
 
     kept: tuple[memoryview, ...] = ()
@@ -79,6 +84,7 @@ class JpegContainer(Container):
     layers: tuple[tuple[int, int, int, int], ...] = ()
     tables: Mapping[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     plain: bool = False
+    bare: bool = False
 
 
 class MetadataBudget:
@@ -365,6 +371,7 @@ def _walk_jpeg(data: bytes, budget: MetadataBudget, max_frames: int) -> JpegCont
         layers=tuple(walk.layers),
         tables=walk.tables,
         plain=walk.plain and len(walk.layers) == walk.components and walk.components in (1, 3),
+        bare=data.startswith(PLAIN_HEAD) and sum(map(len, walk.kept)) == size - len(PLAIN_HEAD),
     )
 
 

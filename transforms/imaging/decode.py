@@ -44,7 +44,13 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from transforms.imaging.containers import Container, JpegContainer, MetadataBudget, inspect
+from transforms.imaging.containers import (
+    PLAIN_HEAD,
+    Container,
+    JpegContainer,
+    MetadataBudget,
+    inspect,
+)
 from transforms.imaging.errors import ImageError
 from transforms.imaging.exif import ExifFacts, read_exif, xmp_facts
 from transforms.imaging.orientation import apply
@@ -209,6 +215,7 @@ def decode(
     min_side: int,
     limits: DecodeLimits | None = None,
     with_hash: bool = True,
+    digest: bytes = b"",
 ) -> Decoded:
     """Decode one image at a reduced size.
 
@@ -216,10 +223,10 @@ def decode(
     ``min_side`` or more and is no larger than that side.
 
     The pixel hash of a JPEG covers its bytes without APPn and COM segments (of a sequential file,
-    those before its only scan), orientation, colour transform and ICC profile; that of other
-    formats covers mode, size and all pixels of all frames after orientation (not their durations),
-    with the ICC profile. Palettes are expanded first. Where Pillow drops bits (colour deeper than 8
-    bits), it covers the compressed data too.
+    those before its only scan) but with ``PLAIN_HEAD``, orientation, colour transform and ICC
+    profile; that of other formats covers mode, size and all pixels of all frames after orientation
+    (not their durations), with the ICC profile. Palettes are expanded first. Where Pillow drops
+    bits (colour deeper than 8 bits), it covers the compressed data too.
 
     Args:
         data: the file.
@@ -227,6 +234,7 @@ def decode(
         min_side: pixels that the shorter side keeps, where the image has them.
         limits: what may be spent; the defaults if None.
         with_hash: whether to compute the hash, which needs every frame.
+        digest: the SHA-256 of the file, where the caller has it.
 
     Returns:
         Pixels, facts and hash, the same for the same bytes.
@@ -252,7 +260,8 @@ def decode(
         )
         _check_size(container, limits)
         if isinstance(container, JpegContainer):
-            return _decode_jpeg(container, min_side, limits, with_hash)
+            pixel_hash = _jpeg_hash(container, digest) if with_hash else b""
+            return _decode_jpeg(container, min_side, limits, pixel_hash)
         return _decode_other(container, min_side, limits, with_hash)
     except ImageError as error:
         if error.format is not None:
@@ -362,7 +371,7 @@ def _open(container: Container) -> Image.Image:
 
 
 def _decode_jpeg(
-    container: JpegContainer, min_side: int, limits: DecodeLimits, with_hash: bool
+    container: JpegContainer, min_side: int, limits: DecodeLimits, pixel_hash: bytes
 ) -> Decoded:
     scale = reduction(container.width, container.height, min_side)
     pixels = _plain_jpeg_pixels(container, scale)
@@ -390,7 +399,7 @@ def _decode_jpeg(
             warnings=exif.warnings,
             jpeg_origin=False,
         ),
-        _jpeg_hash(container) if with_hash else b"",
+        pixel_hash,
         pixels,
     )
 
@@ -452,12 +461,14 @@ def _is_subsampled(layers: Sequence[tuple[int, int, int, int]]) -> bool | None:
     return min(a, c) < across or min(b, d) < down
 
 
-def _jpeg_hash(container: JpegContainer) -> bytes:
+def _jpeg_hash(container: JpegContainer, digest: bytes) -> bytes:
+    if not (digest and container.bare):
+        bare = hashlib.sha256(PLAIN_HEAD)
+        for piece in container.kept:
+            bare.update(piece)
+        digest = bare.digest()
     head = b"JPEG\0" + bytes((container.exif.orientation,)) + container.salt
-    digest = hashlib.sha256(head + hashlib.sha256(container.icc).digest())
-    for piece in container.kept:
-        digest.update(piece)
-    return digest.digest()
+    return hashlib.sha256(head + hashlib.sha256(container.icc).digest() + digest).digest()
 
 
 # Everything else ---------------------------------------------------------------------------------

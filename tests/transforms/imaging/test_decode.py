@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
 from tests.transforms.imaging import files
 from transforms.imaging import decode as imaging
-from transforms.imaging.containers import JpegContainer, MetadataBudget, inspect
+from transforms.imaging.containers import PLAIN_HEAD, JpegContainer, MetadataBudget, inspect
 from transforms.imaging.decode import Decoded, DecodeLimits, decode, reduction
 from transforms.imaging.errors import ImageError
 from transforms.imaging.exif import read_exif
@@ -493,10 +493,29 @@ def test_m6_metadata_behind_the_only_scan_is_not_in_the_hash(restart: int) -> No
 
 def test_pixel_hash_of_a_jpeg_is_as_documented() -> None:
     plain = files.saved(files.photo(64, 48), "JPEG")
-    stripped = plain[2 + 18 :]  # the start marker and the JFIF segment
-    empty = hashlib.sha256(b"").digest()
-    expected = hashlib.sha256(b"JPEG\0" + b"\1Y" + empty + stripped).digest()
+    assert plain.startswith(PLAIN_HEAD)
+    digest, empty = hashlib.sha256(plain).digest(), hashlib.sha256(b"").digest()
+    expected = hashlib.sha256(b"JPEG\0" + b"\1Y" + empty + digest).digest()
     assert decode(plain, min_side=48).pixel_hash == expected
+    assert decode(plain, min_side=48, digest=digest).pixel_hash == expected
+
+
+def test_digest_of_a_jpeg_stands_for_what_is_kept_only_where_nothing_else_is_there() -> None:
+    plain = files.saved(files.photo(64, 48), "JPEG")
+    scan, rest = plain.index(b"\xff\xda"), plain[len(PLAIN_HEAD) :]
+    comment = files.segment(0xFE, b"comment")
+    for data in (
+        files.with_segments(plain, comment),
+        plain[:scan] + comment + plain[scan:],
+        plain[:2] + rest,
+        files.saved(files.photo(64, 48), "JPEG", dpi=(72, 72)),
+        plain[:2] + files.segment(0xE0, b"JFXX\0" + bytes(9)) + rest,
+        plain[:2] + files.segment(0xFE, bytes(14)) + rest,
+    ):
+        digest = hashlib.sha256(data).digest()
+        found = decode(data, min_side=48, digest=digest).pixel_hash
+        assert found == decode(data, min_side=48).pixel_hash
+        assert found == decode(plain, min_side=48).pixel_hash
 
 
 def test_m6_colour_transform_is_in_the_hash() -> None:
