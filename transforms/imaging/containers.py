@@ -50,6 +50,9 @@ class Container:
         lossless: whether the encoding keeps its pixels.
         salt: bytes that tell files apart whose difference the decoder drops (16-bit colour).
         total_pixels: of all frames; 0 if only the decoder knows.
+        plain: whether any decoder takes it alike. JPEG: one frame, Huffman coded, grey or three
+            components, nothing before its first scan but segments of the usual form. PNG: RGB of 8
+            bits in order and no damage. WebP: one picture without transparency.
     """
 
     format: str
@@ -63,6 +66,7 @@ class Container:
     lossless: bool
     salt: bytes = b""
     total_pixels: int = 0
+    plain: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -74,8 +78,6 @@ class JpegContainer(Container):
         scans: passes over all coefficients that a progressive file asks for.
         layers: of each component its id, horizontal and vertical sampling, and table.
         tables: quantisation tables of the first scan by number, 64 values in natural order.
-        plain: whether any decoder takes it alike: one frame, Huffman coded, grey or three
-            components, nothing before its first scan but segments of the usual form.
         bare: whether the file is ``PLAIN_HEAD`` and what is kept, so that their hash is its own.
     """
 
@@ -83,7 +85,6 @@ class JpegContainer(Container):
     scans: int = 1
     layers: tuple[tuple[int, int, int, int], ...] = ()
     tables: Mapping[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
-    plain: bool = False
     bare: bool = False
 
 
@@ -414,6 +415,8 @@ _PNG_KEPT: Final = frozenset(
     {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"acTL", b"fcTL", b"fdAT", b"IEND"}
 )
 _PNG_COLOUR: Final = 2  # bit of the colour type
+_PNG_PLAIN: Final = re.compile(rb"IHDR(?:IDAT)+IEND")
+_PNG_PLAIN_RASTER: Final = b"\x08\x02\0\0\0"  # 8 bits, RGB, the usual methods, not interlaced
 
 
 def _walk_png(data: bytes, budget: MetadataBudget, max_frames: int) -> Container:
@@ -425,6 +428,8 @@ def _walk_png(data: bytes, budget: MetadataBudget, max_frames: int) -> Container
     frames = 1
     exif = icc = b""
     salt: list[bytes] = []
+    names = bytearray()
+    plain = data[24:29] == _PNG_PLAIN_RASTER
     while True:
         if position + 12 > size:
             raise _truncated(f"PNG stops at byte {size} without its end chunk")
@@ -447,7 +452,12 @@ def _walk_png(data: bytes, budget: MetadataBudget, max_frames: int) -> Container
                 exif = exif or payload
             elif name in (b"tEXt", b"zTXt", b"iTXt"):
                 facts += _png_text_facts(name, payload, budget)
-        elif name == b"IHDR":
+        else:
+            names += name
+            # libpng, which writes of damage to standard error, must not meet it.
+            stored = int.from_bytes(data[end - 4 : end], "big")
+            plain = plain and zlib.crc32(view[position + 4 : end - 4]) == stored
+        if name == b"IHDR":
             if length != 13 or width:
                 raise ImageError("unidentified", "PNG with a malformed header chunk")
             width, height, depth, colour = struct.unpack_from(">IIBB", data, at)
@@ -473,6 +483,7 @@ def _walk_png(data: bytes, budget: MetadataBudget, max_frames: int) -> Container
         lossless=True,
         salt=b"".join(salt),
         total_pixels=width * height * frames,
+        plain=plain and _PNG_PLAIN.fullmatch(names) is not None,
     )
 
 
@@ -554,6 +565,10 @@ def _walk_gif_blocks(data: bytes, budget: MetadataBudget, max_frames: int) -> Co
 
 # WebP -------------------------------------------------------------------------------------------
 
+_WEBP_PLAIN: Final = re.compile(rb"VP8[ L]|VP8X(ICCP)?VP8[ L](EXIF)?(XMP )?")
+_VP8X_ALPHA: Final = 0x10  # of the flags
+_VP8L_ALPHA: Final = 0x10  # of the byte that holds the top bits of the height
+
 
 def _webp_chunks(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield (name, start, end) of the chunks between two positions."""
@@ -572,13 +587,18 @@ def _walk_webp(data: bytes, budget: MetadataBudget, max_frames: int) -> Containe
         raise _truncated(f"WebP of {end} bytes stops at byte {len(data)}")
     width = height = facts = frames = 0
     exif = icc = b""
-    lossless = True
+    names = bytearray()
+    lossless = plain = True
     for name, at, stop in _webp_chunks(data, 12, end):
+        names += name
         if name == b"VP8X" and stop - at >= 10:
+            plain = plain and not data[at] & _VP8X_ALPHA
             width = int.from_bytes(data[at + 4 : at + 7], "little") + 1
             height = int.from_bytes(data[at + 7 : at + 10], "little") + 1
         elif name in (b"VP8 ", b"VP8L"):
             lossless = lossless and name == b"VP8L"
+            top = int.from_bytes(data[at + 4 : at + 5], "little")
+            plain = plain and (name == b"VP8 " or not top & _VP8L_ALPHA)
             if not width:
                 width, height = _webp_size(name, data, at)
         elif name == b"ANMF":
@@ -606,6 +626,7 @@ def _walk_webp(data: bytes, budget: MetadataBudget, max_frames: int) -> Containe
         icc=icc,
         lossless=lossless,
         total_pixels=width * height * frames,
+        plain=plain and _WEBP_PLAIN.fullmatch(names) is not None,
     )
 
 

@@ -19,6 +19,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+import math
 import struct
 import threading
 import time
@@ -27,6 +28,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, cast
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pi_heif
@@ -112,6 +114,8 @@ _CUT_SHORT: Final = ("truncated", "not enough image data", "unexpected end", "en
 _GROUND: Final = (128, 128, 128)  # what transparent pixels show
 _SCALES: Final = (8, 4, 2)  # libjpeg's cheap reductions; other formats follow them
 _BAND_BYTES: Final = 1 << 22  # pixels are hashed in bands of about this size
+_PLAIN_BYTES: Final = 1 << 26  # of pixels, up to which OpenCV decodes a plain picture
+_AS_STORED: Final = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 # A palette of more colours than this is taken for a photograph that was reduced to it.
 _DRAWN_COLOURS: Final = 128
 _JPEG_MODES: Final = {1: "L", 3: "RGB", 4: "CMYK"}  # by the number of components
@@ -478,7 +482,11 @@ def _decode_other(
     container: Container, min_side: int, limits: DecodeLimits, with_hash: bool
 ) -> Decoded:
     deadline = time.monotonic() + limits.max_seconds
-    with _quiet(limits.max_pixels), _open(container) as image:
+    pixels = _plain_pixels(container)
+    with (
+        _quiet(limits.max_pixels),
+        _open(container) if pixels is None else Image.fromarray(pixels) as image,
+    ):
         container = _complete(container, image)
         _check_size(container, limits)
         exif = container.exif
@@ -491,7 +499,8 @@ def _decode_other(
             first = image.copy()  # the next frame is drawn over this one
         pixel_hash = b""
         if with_hash:
-            pixel_hash = _pixel_hash(container, image, first, turn, deadline)
+            stored = pixels if first is image else None
+            pixel_hash = _pixel_hash(container, image, first, stored, turn, deadline)
         reduced = _reduced(first, min_side)
         return Decoded(
             ImageInfo(
@@ -512,6 +521,20 @@ def _decode_other(
             pixel_hash,
             np.array(_to_rgb(reduced)),
         )
+
+
+def _plain_pixels(container: Container) -> npt.NDArray[np.uint8] | None:
+    """Return RGB pixels of a plain PNG or WebP that has no fault, else None, as for JPEG."""
+    size = container.height, container.width, 3
+    # Pillow needs two copies less of a large picture.
+    if not container.plain or math.prod(size) > _PLAIN_BYTES:
+        return None
+    try:
+        pixels = cv2.imdecode(np.frombuffer(container.body, np.uint8), _AS_STORED)
+    except cv2.error:
+        return None
+    # None for whatever the decoder does not take.
+    return np.asarray(pixels, np.uint8) if pixels is not None and pixels.shape == size else None
 
 
 def _complete(container: Container, image: Image.Image) -> Container:
@@ -558,14 +581,19 @@ def _oriented(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _pixel_hash(
-    container: Container, image: Image.Image, first: Image.Image, turn: int, deadline: float
+    container: Container,
+    image: Image.Image,
+    first: Image.Image,
+    stored: npt.NDArray[np.uint8] | None,
+    turn: int,
+    deadline: float,
 ) -> bytes:
     digest = hashlib.sha256(b"pixels\0")
     digest.update(struct.pack("<I", container.frames))
     digest.update(hashlib.sha256(container.icc).digest())
     digest.update(hashlib.sha256(container.salt).digest())
     shown = image.tell()
-    _hash_frame(digest, first)
+    _hash_frame(digest, first, stored)
     for frame in range(container.frames):
         if frame == shown:
             continue
@@ -577,9 +605,14 @@ def _pixel_hash(
     return digest.digest()
 
 
-def _hash_frame(digest: "hashlib._Hash", frame: Image.Image) -> None:
+def _hash_frame(
+    digest: "hashlib._Hash", frame: Image.Image, stored: npt.NDArray[np.uint8] | None = None
+) -> None:
     width, height = frame.size
     digest.update(f"{frame.mode} {width} {height}\0".encode("ascii"))
+    if stored is not None:  # what Pillow would gather
+        digest.update(stored.data)
+        return
     rows = max(1, _BAND_BYTES // (4 * width))
     for top in range(0, height, rows):
         band = frame if rows >= height else frame.crop((0, top, width, min(top + rows, height)))

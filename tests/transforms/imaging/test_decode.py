@@ -6,6 +6,7 @@ import struct
 import zlib
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -705,6 +706,145 @@ def test_damage_is_judged_by_pillow_and_in_silence(
         expected = _by_pillow(bytes(damaged), 48, monkeypatch)
         np.testing.assert_array_equal(decoded.pixels, expected.pixels)
     assert capfd.readouterr() == ("", "")
+
+
+# Two decoders of PNG and WebP -------------------------------------------------------------------
+
+
+def _asked(monkeypatch: pytest.MonkeyPatch, *, refuse: bool = False) -> list[bytes]:
+    """Return the list of what OpenCV is asked to decode from now on."""
+    asked: list[bytes] = []
+    imdecode = cv2.imdecode
+
+    def note(data: Any, flags: int) -> Any:
+        asked.append(bytes(data))
+        return None if refuse else imdecode(data, flags)
+
+    monkeypatch.setattr(cv2, "imdecode", note)
+    return asked
+
+
+def _by_both(data: bytes, min_side: int) -> tuple[Decoded, Decoded]:
+    """Decode a file as it is done, and by Pillow alone; OpenCV must be asked for it."""
+    with pytest.MonkeyPatch.context() as patched:
+        asked = _asked(patched, refuse=True)
+        expected = decode(data, min_side=min_side)
+        assert asked
+    return decode(data, min_side=min_side), expected
+
+
+PLAIN: list[tuple[str, dict[str, Any]]] = [
+    ("PNG", {}),
+    ("PNG", {"compress_level": 0}),
+    ("PNG", {"compress_level": 9, "exif": files.exif(8), "icc_profile": SRGB, "dpi": (72, 72)}),
+    ("WEBP", {}),
+    ("WEBP", {"quality": 5, "method": 6}),
+    ("WEBP", {"quality": 100, "exif": files.exif(6), "icc_profile": SRGB, "xmp": b"<x/>"}),
+    ("WEBP", {"lossless": True}),
+    ("WEBP", {"lossless": True, "exif": files.exif(3)}),
+]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 5), (33, 64), (161, 97), (200, 1)])
+@pytest.mark.parametrize("case", range(len(PLAIN)))
+def test_decoders_of_png_and_webp_agree(case: int, size: tuple[int, int]) -> None:
+    name, options = PLAIN[case]
+    data = files.saved(files.photo(*size), name, **options)
+    for min_side in (1, 16, 9999):
+        decoded, expected = _by_both(data, min_side)
+        assert decoded.info == expected.info
+        assert decoded.pixel_hash == expected.pixel_hash
+        np.testing.assert_array_equal(decoded.pixels, expected.pixels)
+
+
+@pytest.mark.parametrize("filtering", range(5))
+def test_decoders_of_png_agree_on_every_filter(filtering: int) -> None:
+    raw = np.random.default_rng(7).integers(0, 256, (19, 3 * 23), np.uint8)
+    lines = np.hstack([np.full((19, 1), filtering, np.uint8), raw]).tobytes()
+    stream = zlib.compress(lines)
+    data = b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            files.chunk(b"IHDR", struct.pack(">IIBBBBB", 23, 19, 8, 2, 0, 0, 0)),
+            *(files.chunk(b"IDAT", stream[at : at + 99]) for at in range(0, len(stream), 99)),
+            files.chunk(b"IEND", b""),
+        )
+    )
+    decoded, expected = _by_both(data, 9999)
+    assert decoded.pixel_hash == expected.pixel_hash
+    np.testing.assert_array_equal(decoded.pixels, expected.pixels)
+
+
+def test_p16_pillow_alone_decodes_what_is_no_plain_png_or_webp(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = _asked(monkeypatch)
+    picture = files.photo(33, 24)
+    clear = picture.convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(picture.size))
+    other = files.photo(33, 24, 1)
+    png = files.saved(picture, "PNG")
+    webp = files.saved(picture, "WEBP", exif=files.exif(1))
+    damaged = bytearray(png)
+    damaged[-16] ^= 1  # the checksum of the pixels, which Pillow leaves alone
+    for odd in (
+        files.saved(clear, "PNG"),
+        files.saved(picture.convert("L"), "PNG"),
+        files.saved(picture.convert("P"), "PNG"),
+        files.saved(picture, "PNG", transparency=(0, 0, 0)),
+        files.saved(picture, "PNG", save_all=True, append_images=[other]),
+        files.saved(picture.convert("I;16"), "PNG"),
+        files.saved(clear, "WEBP"),
+        files.saved(clear, "WEBP", lossless=True),
+        files.saved(picture, "WEBP", save_all=True, append_images=[other]),
+        webp.replace(b"EXIF", b"OTHR"),
+        files.saved(picture, "BMP"),
+        bytes(damaged),
+    ):
+        decode(odd, min_side=9999)
+    assert not asked
+    decode(png, min_side=9999)
+    decode(webp, min_side=9999)
+    assert asked == [png, webp]
+
+
+def _judged(data: bytes, *, refuse: bool) -> object:
+    """Return the hash of a file or its failure; OpenCV must be asked, and may be made to refuse."""
+    with pytest.MonkeyPatch.context() as patched:
+        asked = _asked(patched, refuse=refuse)
+        try:
+            return decode(data, min_side=1).pixel_hash
+        except ImageError as error:
+            return error.error_type, error.message
+        finally:
+            assert len(asked) == 1
+
+
+def test_p16_what_opencv_refuses_is_judged_by_pillow() -> None:
+    """Faults that no checksum tells of, such as a wrong one within the stream of zlib."""
+    header = files.chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
+    whole = zlib.compress(bytes(8 * 25))
+    for stream in (whole[:-1] + b"\0", whole[:-4], whole[:4], zlib.compress(b"\5" + bytes(199))):
+        idat, end = files.chunk(b"IDAT", stream), files.chunk(b"IEND", b"")
+        png = b"\x89PNG\r\n\x1a\n" + header + idat + end
+        assert _judged(png, refuse=False) == _judged(png, refuse=True)
+    for lossless in (False, True):
+        webp = files.saved(files.photo(64, 48), "WEBP", lossless=lossless)
+        for left in (0, 4, 9, 20, (len(webp) - 20) // 4 * 2):
+            cut = webp[12:16] + struct.pack("<I", left) + webp[20 : 20 + left] + bytes(left & 1)
+            data = b"RIFF" + struct.pack("<I", 4 + len(cut)) + b"WEBP" + cut
+            assert _judged(data, refuse=False) == _judged(data, refuse=True)
+
+
+def test_pillow_decodes_plain_pictures_that_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _asked(monkeypatch)
+    data = files.saved(files.photo(64, 48), "PNG")
+    monkeypatch.setattr(imaging, "_PLAIN_BYTES", 64 * 48 * 3 - 1)
+    whole = decode(data, min_side=9999)
+    assert not asked
+    monkeypatch.setattr(imaging, "_PLAIN_BYTES", 64 * 48 * 3)
+    assert decode(data, min_side=9999).pixel_hash == whole.pixel_hash
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(("mode", "options"), [*JPEGS, ("CMYK", {})], ids=str)
