@@ -52,7 +52,8 @@ class Container:
         total_pixels: of all frames; 0 if only the decoder knows.
         plain: whether any decoder takes it alike. JPEG: one frame, Huffman coded, grey or three
             components, nothing before its first scan but segments of the usual form. PNG: RGB of 8
-            bits in order and no damage. WebP: one picture without transparency.
+            bits in order and no damage. WebP: one picture without transparency, which ends the
+            file.
     """
 
     format: str
@@ -565,7 +566,8 @@ def _walk_gif_blocks(data: bytes, budget: MetadataBudget, max_frames: int) -> Co
 
 # WebP -------------------------------------------------------------------------------------------
 
-_WEBP_PLAIN: Final = re.compile(rb"VP8[ L]|VP8X(ICCP)?VP8[ L](EXIF)?(XMP )?")
+# Nothing behind the pixels: libwebp alone would read on into it where they stop early.
+_WEBP_PLAIN: Final = re.compile(rb"(VP8X(ICCP)?)?VP8[ L]")
 _VP8X_ALPHA: Final = 0x10  # of the flags
 _VP8L_ALPHA: Final = 0x10  # of the byte that holds the top bits of the height
 
@@ -588,6 +590,7 @@ def _walk_webp(data: bytes, budget: MetadataBudget, max_frames: int) -> Containe
     width = height = facts = frames = 0
     exif = icc = b""
     names = bytearray()
+    stop = 12
     lossless = plain = True
     for name, at, stop in _webp_chunks(data, 12, end):
         names += name
@@ -626,7 +629,7 @@ def _walk_webp(data: bytes, budget: MetadataBudget, max_frames: int) -> Containe
         icc=icc,
         lossless=lossless,
         total_pixels=width * height * frames,
-        plain=plain and _WEBP_PLAIN.fullmatch(names) is not None,
+        plain=plain and _WEBP_PLAIN.fullmatch(names) is not None and stop + stop % 2 == len(data),
     )
 
 
