@@ -250,8 +250,9 @@ class Plan:
                 if other not in unsure:
                     taken[other] = member
             unsure |= doubts
-            # Of what has only been rejected the rest will be too, and is asked at once.
-            settled = last or bool(copies) or member in self._lonely
+            # Of what has only been rejected the rest will be too; likely pairs are asked at once.
+            hopeless = member in self._lonely and member not in self._unlikely
+            settled = last or bool(copies) or hopeless
             self._asking[member] = settled or len(hopes) <= 2 * _PROBES
             if not self._asking[member]:
                 hopes = sorted(hopes, key=place.__getitem__)[:_PROBES]

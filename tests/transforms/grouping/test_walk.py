@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -147,3 +148,14 @@ def test_a_member_that_the_keeper_rejects_is_still_compared_with_the_next():
     truth = {(0, 1): REJECTED, (0, 2): REJECTED, (1, 2): _accepted()}
     edges = _play(3, truth, candidates, 2)
     assert walk(3, edges) == [0, 1, 1]
+
+
+@pytest.mark.parametrize("prospect", [Prospect.LIKELY, Prospect.UNLIKELY])
+def test_the_rest_of_what_was_only_rejected_is_asked_at_once_if_it_is_likely(prospect):
+    plan = Plan(21, {(0, other): prospect for other in range(1, 21)}, {})
+    asked = plan.ask(last=False)
+    assert asked == [(0, other, False) for other in range(1, 5)]
+    for pair in asked:
+        plan.answer(pair[:2], REJECTED)
+    rest = range(5, 21) if prospect is Prospect.LIKELY else range(5, 9)
+    assert plan.ask(last=False) == [(0, other, False) for other in rest]
