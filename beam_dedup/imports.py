@@ -12,6 +12,7 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from types import ModuleType
 from typing import Any
 
@@ -81,6 +82,9 @@ def import_beam() -> None:
     atexit.register(gc.freeze)
     instead = {**dict.fromkeys(_UNUSED), **{name: _Late(name) for name in _LATE}}
     kept = {name: module for name, module in instead.items() if name not in sys.modules}
+    # Beam notes for each hint the lines that it comes from, and reads its own source for that.
+    format_stack = traceback.format_stack
+    traceback.format_stack = lambda *_, **__: []
     warner = logging.getLogger("apache_beam.io.mongodbio")  # of a missing bson
     sys.modules.update(kept)  # type: ignore[arg-type]  # None is documented
     warner.disabled = True
@@ -88,6 +92,7 @@ def import_beam() -> None:
         with no_collections():
             importlib.import_module("apache_beam")
     finally:
+        traceback.format_stack = format_stack
         warner.disabled = False
         for name in kept:
             del sys.modules[name]

@@ -65,6 +65,15 @@ def test_a_function_that_beam_has_for_later_is_the_real_one_when_it_is_called() 
     assert _run(body) == [["beartype.door", "yaml"], []]
 
 
+def test_beam_reads_no_source_of_its_own_and_traces_are_as_they_were() -> None:
+    body = (
+        "import linecache, traceback\nbefore = traceback.format_stack\nimport_beam()\n"
+        "assert not [name for name in linecache.cache if 'apache_beam' in name]\n"
+        "assert traceback.format_stack is before and traceback.format_stack()"
+    )
+    assert _run(body) == [[], []]
+
+
 def test_blas_has_one_thread_unless_the_user_says_otherwise() -> None:
     body = "import os\nimport_beam()\nassert os.environ['OMP_NUM_THREADS'] == {threads!r}"
     assert _run(body.format(threads="1")) == [[], []]
