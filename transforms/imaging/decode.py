@@ -12,6 +12,8 @@ else is refused before a decoder sees it. Rules:
   standards say). Orientation in XMP is not looked at.
 * Files that stop before their end marker are ``truncated``, even if no pixel is missing. Damage
   within a JPEG that has its end marker is invisible here: libjpeg only warns, Pillow drops that.
+* Plain JPEG is decoded by simplejpeg, plain PNG and WebP by OpenCV, to the pixels that Pillow has.
+  All else, and what those do not take, is Pillow's to decode or to refuse.
 """
 
 import contextlib
