@@ -151,13 +151,18 @@ def run(source: str, output: str, options: Sequence[str], env: Mapping[str, str]
     return time.monotonic() - begun
 
 
+def without_azure() -> dict[str, str]:
+    """Return the environment without what may name an account or a secret."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AZURE_")}
+
+
 def demo(azurite: Azurite, folder: Path, scratch: Path, options: Sequence[str]) -> bool:
     """Run both and compare; return whether the rows are equal."""
     for container in (_INPUT[0], _OUTPUT[0]):
         azurite.client.create_container(container)
     files, size_bytes = upload(azurite, *_INPUT, folder)
     print(f"{files} files of {size_bytes / 2**20:.1f} MiB uploaded to {azurite.endpoint}")
-    env = {name: value for name, value in os.environ.items() if not name.startswith("AZURE_")}
+    env = without_azure()
     source, output = (f"azfs://{ACCOUNT}/{'/'.join(place)}" for place in (_INPUT, _OUTPUT))
     secret = {"AZURE_STORAGE_CONNECTION_STRING": azurite.connection_string()}
     print(f"\nbeam-dedup run --input={source} --output={output} {' '.join(options)}", flush=True)

@@ -42,7 +42,7 @@ def missing() -> str:
 class Azurite:
     """A running Azurite with one account, and a client of the SDK for a test's own use."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, pid: int) -> None:
         """Connect to the Azurite that answers at an endpoint, ``http://HOST:PORT/ACCOUNT``."""
         # Not above: every test session imports this module, and few need the SDK.
         from azure.storage.blob import BlobServiceClient
@@ -50,6 +50,7 @@ class Azurite:
         self.account = ACCOUNT
         self.key = KEY
         self.endpoint = endpoint
+        self._pid = pid
         self.client = BlobServiceClient.from_connection_string(self.connection_string())
         self._numbers = itertools.count(1)
 
@@ -80,6 +81,12 @@ class Azurite:
         """Return the names of a container's blobs, in the service's order."""
         return list(self.client.get_container_client(container).list_blob_names())
 
+    def cpu_s(self) -> float:
+        """Return the CPU seconds that Azurite took; Linux only (proc(5))."""
+        told = Path(f"/proc/{self._pid}/stat").read_text(encoding="ascii").rpartition(")")[2]
+        user, system = told.split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
 
 @contextlib.contextmanager
 def started(location: Path) -> Iterator[Azurite]:
@@ -101,7 +108,7 @@ def started(location: Path) -> Iterator[Azurite]:
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
         )
     try:
-        server = Azurite(f"{_listening(process, log)}/{ACCOUNT}")
+        server = Azurite(f"{_listening(process, log)}/{ACCOUNT}", process.pid)
         with server.client:
             yield server
     finally:

@@ -207,6 +207,10 @@ class Proxy:
         """Return the greatest number of requests that arrived within any one second."""
         return peak_within(1.0, [each.arrived_s for each in self.exchanges])
 
+    def cpu_s(self) -> float:
+        """Return the CPU seconds that the proxy's own thread took."""
+        return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident or 0))
+
     async def _stop(self) -> None:
         self._server.close()
         await asyncio.sleep(0)  # Connections that were just accepted begin, so that they can end.
