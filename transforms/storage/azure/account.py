@@ -581,13 +581,20 @@ def _is_login_failure(error: BaseException) -> bool:
 
 
 def _is_transient(error: BaseException) -> bool:
-    from azure.core.exceptions import IncompleteReadError, ServiceRequestError, ServiceResponseError
+    from azure.core.exceptions import (
+        DecodeError,
+        HttpResponseError,
+        ServiceRequestError,
+        ServiceResponseError,
+    )
 
-    if isinstance(error, _BodyError):
+    # A page of names that is cut or spoilt is told as one that cannot be decoded.
+    if isinstance(error, (_BodyError, DecodeError)):
         return True
     if _status_code(error) is not None:
         return _status_code(error) in _TRANSIENT
-    return isinstance(error, (ServiceRequestError, ServiceResponseError, IncompleteReadError))
+    # Without a status, an error of the response is a connection that broke within the body.
+    return isinstance(error, (HttpResponseError, ServiceRequestError, ServiceResponseError))
 
 
 def _asked_s(error: BaseException) -> Optional[float]:
