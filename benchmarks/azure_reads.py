@@ -184,7 +184,13 @@ class Bench:
             f"in any one second; {took}",
             flush=True,
         )
-        return seconds, proxy, Report.open(output)
+        report = Report.open(output)
+        told = report.summary["requests"]
+        print(
+            f"  the proxy saw {len(proxy.exchanges)} requests; the summary counts {told['sent']}, "
+            f"{told['retries']} retries, {told['seconds_throttled']:.1f} s throttled"
+        )
+        return seconds, proxy, report
 
     def latency(self, latency_s: float, concurrency: int) -> Proxy:
         """Measure what is hidden of a latency; return the proxy of the fast run."""
@@ -197,15 +203,22 @@ class Bench:
         print(f"  the whole pipeline is {one / many:.1f} times as fast; {self._lost(report)}")
         return proxy
 
-    def faults(self, rate: int) -> Proxy:
-        """Measure a run of which every fifth request fails; return its proxy."""
-        plan = nth(_EVERY, failing(429, retry_after=1), failing(503), Fault(reset=0.5))
+    def faults(self, rate: int, retry_after: float | None) -> Proxy:
+        """Measure a run of which every fifth request fails; return its proxy.
+
+        Args:
+            rate: the limit, requests in any one second.
+            retry_after: seconds that each 429 asks all requests to wait; None asks for nothing.
+        """
+        plan = nth(_EVERY, failing(429, retry_after=retry_after), failing(503), Fault(reset=0.5))
         limit = f"--max_requests_per_second={rate}"
-        _, proxy, report = self.whole(f"every fifth request fails, {limit}", plan, 0.0, limit)
+        asked = "" if retry_after is None else f" (429 with Retry-After: {retry_after:g})"
+        name = f"every fifth request fails{asked}, {limit}"
+        _, proxy, report = self.whole(name, plan, 0.0, limit)
         failed = sum(each.fault is not None for each in proxy.exchanges)
         most = proxy.peak_per_second()
         print(
-            f"  {len(proxy.exchanges)} requests, {failed} made to fail; {self._lost(report)}; "
+            f"  {failed} requests were made to fail; {self._lost(report)}; "
             f"any one second had at most {most} requests, limit {rate}"
             f"{'' if most <= rate else ': EXCEEDED'}"
         )
@@ -262,7 +275,8 @@ def main() -> None:
             )
             bench = Bench(azurite, sizes, scratch)
             fast = bench.latency(args.latency_ms / 1000, args.concurrency)
-            faulty = bench.faults(args.rate)
+            faulty = bench.faults(args.rate, None)
+            bench.faults(args.rate, 1.0)
             bench.bytes_of("no faults", fast)
             bench.bytes_of("every fifth request fails", faulty)
 

@@ -4,10 +4,13 @@ import io
 
 import azure_reads
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.azurite import Azurite
 from tests.faulty import Exchange, Fault, Request
+from transforms.access import Access
+from transforms.storage.azure.account import forget_accounts
 
 
 def test_pictures_have_the_size_of_photographs() -> None:
@@ -20,11 +23,23 @@ def test_pictures_have_the_size_of_photographs() -> None:
     assert azure_reads.picture(3, grain) == files[3]
 
 
-def test_blobs_are_uploaded_and_their_sizes_returned(azurite: Azurite) -> None:
+def test_blobs_are_made_and_every_reader_reads_them_all(
+    azurite: Azurite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes = azure_reads.make_blobs(azurite, 3, 1)
     names = ["0/000000.jpg", "1/000001.jpg", "2/000002.jpg"]
     assert azurite.names("reads") == names
     assert [len(azurite.read("reads", name)) for name in names] == sizes
+    connection = azurite.connection_string()
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)  # and taken back at the end
+    forget_accounts()
+    one = azure_reads.read_alone(connection, Access(concurrency=1), is_ahead=False)
+    assert (one.blobs, one.size_bytes, one.most_held_bytes) == (3, sum(sizes), max(sizes))
+    room = Access(concurrency=2, memory_bytes=sizes[0] + sizes[1])
+    ahead = azure_reads.read_alone(connection, room, is_ahead=True)
+    assert (ahead.blobs, ahead.size_bytes) == (3, sum(sizes))
+    assert ahead.most_held_bytes == sizes[0] + sizes[1]
+    forget_accounts()
 
 
 def _exchange(method: str, query: dict[str, str], sent_bytes: int, fault: Fault | None) -> Exchange:
