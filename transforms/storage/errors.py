@@ -29,8 +29,16 @@ class StorageError(Exception):
         return f"{self.error_type}: {self.message}"
 
 
-class AccessError(Exception):
+class AccessError(InputError):
     """A store refuses access as a whole, or has no such container: the job ends with this line.
 
     Never a failure of one object: three million rows that say the same help nobody.
+    """
+
+
+class UnavailableError(OSError):
+    """A store did not answer as it should, however often it was asked; later it may.
+
+    It stands for the errors of the store's own library, whose messages hold URLs, and those may
+    hold a secret.
     """

@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import email.utils
 import heapq
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,11 +23,16 @@ from apache_beam.io.components.adaptive_throttler import AdaptiveThrottler
 MAX_PAUSE_S = 60.0
 # Waits double from half a second, at random below that ("full jitter", M. Brooker, "Exponential
 # Backoff And Jitter", AWS Architecture Blog, 2015); ten attempts take a minute on average.
-_FIRST_WAIT_S, _MAX_WAIT_S, _ATTEMPTS = 0.5, 30.0, 10
+_FIRST_WAIT_S, _MAX_WAIT_S = 0.5, 30.0
+ATTEMPTS = 10
 # Of Beam's throttler: a minute of history, by the second; requests are held back while fewer than
-# one in two succeed (B. Beyer et al., "Site Reliability Engineering", 2016, chapter 21).
+# one in two succeed (B. Beyer et al., "Site Reliability Engineering", 2016, chapter 21). A request
+# is held back once, and then sent: who asks the throttler again for each wait, as Beam does, counts
+# waits as requests, and after a minute without an answer sends one request a minute.
 _HISTORY_MS, _BUCKET_MS, _OVERLOAD_RATIO = 60_000, 1_000, 2.0
-_HELD_BACK_S = 0.5
+HELD_BACK_S = 5.0  # as in Beam
+
+_DIGITS = re.compile("[0-9]+")
 
 _Result = TypeVar("_Result")
 
@@ -70,8 +76,8 @@ class Limiter:
             Seconds of waiting that no other request's waiting has counted.
         """
         with self.waiting() as waited:
-            while self._is_held_back():
-                self._sleep(_HELD_BACK_S)
+            if self._is_held_back():
+                self._sleep(HELD_BACK_S)
             with self._lock:
                 while self._free is not None and not self._free:
                     self._slot_back.wait()
@@ -132,23 +138,27 @@ def retry_after_s(headers: Mapping[str, str]) -> Optional[float]:
 
     RFC 9110, section 10.2.3: seconds, or a date; Azure also sends milliseconds.
     """
-    if text := headers.get("x-ms-retry-after-ms") or headers.get("retry-after-ms"):
-        seconds = float(text) / 1000 if text.strip().isdecimal() else None
-    elif text := headers.get("Retry-After", headers.get("retry-after", "")).strip():
-        seconds = float(text) if text.isdecimal() else _seconds_until(text)
-    else:
+    named = {name.lower(): value.strip() for name, value in headers.items()}
+    for name, unit_s in (("x-ms-retry-after-ms", 1e-3), ("retry-after-ms", 1e-3)):
+        if _DIGITS.fullmatch(named.get(name, "")):
+            return min(float(named[name]) * unit_s, MAX_PAUSE_S)
+    text = named.get("retry-after", "")
+    if _DIGITS.fullmatch(text):
+        return min(float(text), MAX_PAUSE_S)
+    then = _moment(text)
+    if then is None:
         return None
-    return None if seconds is None else min(max(seconds, 0.0), MAX_PAUSE_S)
+    # By the clock of whoever wrote the date, where it tells that clock.
+    now = _moment(named.get("date", "")) or datetime.datetime.now(datetime.UTC)
+    return min(max((then - now).total_seconds(), 0.0), MAX_PAUSE_S)
 
 
-def _seconds_until(date: str) -> Optional[float]:
+def _moment(date: str) -> Optional[datetime.datetime]:
     try:
         then = email.utils.parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    if then.tzinfo is None:
-        then = then.replace(tzinfo=datetime.UTC)
-    return (then - datetime.datetime.now(datetime.UTC)).total_seconds()
+    return then if then.tzinfo else then.replace(tzinfo=datetime.UTC)
 
 
 def with_retries(
@@ -180,7 +190,7 @@ def with_retries(
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_transient),
-        stop=tenacity.stop_after_attempt(_ATTEMPTS),
+        stop=tenacity.stop_after_attempt(ATTEMPTS),
         wait=wait_s,
         before_sleep=note,
         sleep=sleep,

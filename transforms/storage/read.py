@@ -33,6 +33,6 @@ def read_bytes(
         InputError: the scheme is not supported.
         AccessError: the store refuses access as a whole.
         OSError: any other fault of a local file; it may be transient.
-        azure.core.exceptions.AzureError: any other fault of Azure, after it was tried again.
+        UnavailableError: a remote store does not answer, however often it is asked.
     """
     return store_of(uri, "object").read(uri, max_bytes, expected_size, etag, access)

@@ -114,18 +114,25 @@ class ReadAhead(Generic[_Ticket]):
             raise RuntimeError("the first object in the queue is always under way")
         try:
             read = entry.future.result()
-        finally:
-            self._held_bytes -= self._weight(entry.wanted)
+        except BaseException:
+            # The job ends with this: what is not under way is not begun any more.
+            self.close(wait=False)
+            raise
+        self._held_bytes -= self._weight(entry.wanted)
         self._begin()
         return entry.ticket, read
 
-    def close(self) -> None:
-        """Forget what was not taken, and end the threads."""
+    def close(self, *, wait: bool = True) -> None:
+        """Forget what was not taken, and end the threads.
+
+        Args:
+            wait: until they have ended; they end with what they are reading.
+        """
         self._queue.clear()
         self._waiting.clear()
         self._held_bytes = 0
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.shutdown(wait=wait, cancel_futures=True)
             self._pool = None
 
     def _begin(self) -> None:

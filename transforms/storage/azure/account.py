@@ -8,9 +8,11 @@ of two answers.
 import contextlib
 import functools
 import hashlib
+import logging
 import re
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple, Optional, TypeVar
 
@@ -18,23 +20,31 @@ from transforms.access import Access
 from transforms.storage import traffic
 from transforms.storage.azure.credentials import Grant, grant_of
 from transforms.storage.azure.names import BlobName
-from transforms.storage.errors import AccessError, InputError, StorageError
-from transforms.storage.limits import Limiter, retry_after_s, with_retries
+from transforms.storage.errors import (
+    AccessError,
+    InputError,
+    StorageError,
+    UnavailableError,
+)
+from transforms.storage.limits import ATTEMPTS, Limiter, retry_after_s, with_retries
 
 # One request up to here, and 16 MiB each beyond: bodies are held in memory anyway.
 _SINGLE_GET_BYTES, _MORE_GET_BYTES = 64 * 2**20, 16 * 2**20
 _SINGLE_PUT_BYTES, _BLOCK_BYTES = 64 * 2**20, 16 * 2**20
-# Seconds until a connection, and between two pieces of an answer. A slow answer is a fault, too.
-_CONNECT_S, _READ_S = 20, 60
+# Seconds until a connection, and between two pieces of an answer. A slow answer is a fault, too:
+# so is a body of which less than this came in the seconds after those.
+_CONNECT_S, _READ_S, _LEAST_BYTES_PER_S = 20, 60, 1024
+_PIECE_BYTES = 2**18  # of a body, taken from its connection at once
 PAGE = 5000  # names, the most that the service gives
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_NO_CONTAINER = frozenset({"ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"})
 _BUSY = frozenset({429, 503})
-_CHANGED = frozenset({409, 412})
+# Codes of 409 and 412; of a condition that does not hold it depends on what was asked.
 _CONFLICTS = {
     "BlobAlreadyExists": "exists",
     "ContainerAlreadyExists": "exists",
     "TargetConditionNotMet": "exists",
-    "ConditionNotMet": "exists",
+    "SourceConditionNotMet": "vanished",
     "LeaseAlreadyPresent": "leased",
     "LeaseIdMissing": "leased",
 }
@@ -75,8 +85,9 @@ class Account:
     """An account as this process reaches it; thread-safe.
 
     Every method raises ``StorageError`` for what is permanent and of one blob, ``AccessError`` for
-    what is permanent and of the account or container, and what the SDK raises where trying again
-    did not help.
+    what is permanent and of the account or container, and ``UnavailableError`` where trying again
+    did not help. None of them holds, or hangs on, what the SDK raised: its messages hold URLs, and
+    those may hold a signature.
 
     Args:
         name: of the account.
@@ -103,26 +114,35 @@ class Account:
         self._sleep = sleep
         self._service = _service(grant, access, self._limiter, transport)
 
-    def pages(self, container: str, prefix: str = "") -> Iterator[list[Properties]]:
-        """Yield all names below a prefix in the store's order, page by page.
+    def pages(
+        self, container: str, prefix: str = "", *, deep: bool = True
+    ) -> Iterator[list[Properties]]:
+        """Yield the names below a prefix in the store's order, page by page.
 
         A page that cannot be had raises: a part is never taken for the whole (fault R7).
+
+        Args:
+            container: its name.
+            prefix: of names.
+            deep: whether names beyond the next slash after the prefix belong to it.
         """
         marker: Optional[str] = None
         while True:
-            page, marker = self._page(container, prefix, marker)
-            yield page
+            page, marker = self._page(container, prefix, marker, "" if deep else "/")
+            yield page if deep else [one for one in page if one.size_bytes >= 0]
             if not marker:
                 return
 
     def level(self, container: str, prefix: str = "") -> Level:
-        """Return the first page of the names below a prefix up to the next slash.
+        """Return the names below a prefix up to the next slash: the first page that has any.
 
         Args:
             container: its name.
             prefix: of names; ends in a slash or is empty.
         """
-        page, marker = self._page(container, prefix, None, delimiter="/")
+        page, marker = self._page(container, prefix, None, "/")
+        while marker and not page:  # a page may be empty, and not be the last
+            page, marker = self._page(container, prefix, marker, "/")
         prefixes = [one.name for one in page if one.size_bytes < 0]
         return Level(prefixes, [one for one in page if one.size_bytes >= 0], not marker)
 
@@ -174,27 +194,41 @@ class Account:
             The ETag.
         """
         start = body.tell()
-        md5 = hashlib.file_digest(body, _md5).digest()  # type: ignore[arg-type]
-        length = body.tell() - start
+        md5, length = _md5(), 0
+        while piece := body.read(_PIECE_BYTES):
+            md5.update(piece)
+            length += len(piece)
         client = self._client(blob)
+        attempts = 0
 
         def write() -> str:
             from azure.storage.blob import ContentSettings
 
+            nonlocal attempts
+            attempts += 1
             body.seek(start)
             answer = client.upload_blob(
                 body,
                 length=length,
                 overwrite=overwrite,
                 metadata=dict(metadata or {}),
-                content_settings=ContentSettings(content_md5=bytearray(md5)),
+                content_settings=ContentSettings(content_md5=bytearray(md5.digest())),
                 # The parts in memory are compared on the way; the whole keeps its MD5.
                 validate_content=True,
                 max_concurrency=1,
             )
             return _bare(answer["etag"])
 
-        return self._do("write", write, "not_found")
+        try:
+            return self._do("write", write, "not_found")
+        except StorageError as error:
+            # An attempt whose answer was lost may have written it.
+            if error.error_type != "exists" or attempts == 1:
+                raise
+            found = self.head(blob)
+            if found.content_md5 != md5.hexdigest() or found.size_bytes != length:
+                raise
+            return found.etag
 
     def copy(self, source: BlobName, target: BlobName, etag: str) -> str:
         """Copy within the account, and wait until the copy is whole.
@@ -241,7 +275,9 @@ class Account:
     def lease(self, blob: BlobName, seconds: int) -> "Lease":
         """Take the lease of a blob; where someone has it, ``StorageError`` says ``leased``."""
         client = self._client(blob)
-        return Lease(self, self._do("lease", lambda: client.acquire_lease(seconds), "not_found"))
+        # With an id of our own: an attempt whose answer was lost may have taken it.
+        acquire = functools.partial(client.acquire_lease, seconds, lease_id=str(uuid.uuid4()))
+        return Lease(self, self._do("lease", acquire, "not_found"))
 
     def make_container(self, container: str) -> None:
         """Make a container where there is none."""
@@ -259,11 +295,16 @@ class Account:
         return self._service.get_blob_client(blob.container, blob.name)
 
     def _readable_url(self, client: Any) -> str:
-        """Return the URL by which the store itself reads a blob of this account."""
-        return str(client.url)  # with the shared access signature, where that is the credential
+        """Return the URL by which the store itself reads a blob of this account.
+
+        It holds the shared access signature, where that is the credential: unlike a key or a token,
+        one that comes with the request says nothing of the source.
+        """
+        signature = getattr(self._grant.credential, "signature", "")
+        return f"{client.url}?{signature}" if signature else str(client.url)
 
     def _page(
-        self, container: str, prefix: str, marker: Optional[str], delimiter: str = ""
+        self, container: str, prefix: str, marker: Optional[str], delimiter: str
     ) -> tuple[list[Properties], Optional[str]]:
         client = self._service.get_container_client(container)
         ask: Any = client.list_blobs
@@ -279,7 +320,7 @@ class Account:
         return self._do("list", read, "not_found")
 
     def _do(self, kind: str, operation: Callable[[], _Result], missing: str) -> _Result:
-        """Do an operation with retries, and turn what is permanent into our own errors."""
+        """Do an operation with retries, and turn what the SDK raises into our own errors."""
 
         def note(error: BaseException) -> None:
             traffic.count(kind, _status(error), retries=1)
@@ -291,34 +332,51 @@ class Account:
 
         try:
             return with_retries(operation, _is_transient, _asked_s, note, wait)
-        except _BodyError as error:
-            raise StorageError("other", str(error)) from None
         except Exception as error:
-            known = self._permanent(error, missing)
-            if known is None:
-                raise
-            raise known from None  # the SDK's messages hold URLs, and those may hold a signature
+            failure = self._failure(kind, error, missing)
+        # Not within the handler: an error would keep the one that it was met by.
+        raise failure
 
-    def _permanent(self, error: BaseException, missing: str) -> Optional[Exception]:
-        """Return what a permanent failure is to us; None for what is none."""
+    def _failure(self, kind: str, error: Exception, missing: str) -> Exception:
+        """Return what a failure of an operation is to us; what is none of the SDK's, as it is."""
+        from azure.core.exceptions import AzureError
+
+        if isinstance(error, _BodyError):
+            # Of one blob; but a listing is whole or none.
+            if kind == "list":
+                return UnavailableError(f"account {self.name!r}: a page of names is cut: {error}")
+            return StorageError("other", str(error))
+        if not isinstance(error, AzureError):
+            return error
         status, code = _status_code(error), _error_code(error)
         if status in (401, 403) or _is_login_failure(error):
             return AccessError(
-                f"account {self.name!r} refuses access ({code or type(error).__name__}) with the "
+                f"account {self.name!r} refuses access ({code or _cause(error)}) with the "
                 f"{self._grant.source}; see docs/guides/azure.md, 'Access'"
             )
-        if status == 404 and code in ("ContainerNotFound", "ContainerBeingDeleted"):
+        if _is_transient(error):
+            return UnavailableError(
+                f"account {self.name!r} did not answer at {self._grant.endpoint} "
+                f"({kind}: {code or status or _cause(error)}) in {ATTEMPTS} attempts"
+            )
+        if status == 404 and code in _NO_CONTAINER:
             return AccessError(f"account {self.name!r} has no such container ({code})")
-        if status == 404:
-            return StorageError(missing, f"there is no such blob now ({code or 404})")
-        if status == 412 and missing == "vanished":
-            return StorageError("vanished", f"it was changed after it was listed ({code or 412})")
-        if status in _CHANGED:
-            kind = _CONFLICTS.get(code, "other")
-            return StorageError(kind, f"the store refuses it ({code or status})")
-        if status is not None and status not in _TRANSIENT:
-            return StorageError("other", f"the store refuses it ({code or status})")
-        return None
+        reason = str(code or status or _cause(error))
+        if kind == "list":
+            return AccessError(f"account {self.name!r} cannot list the container ({reason})")
+        return _refused(kind, status, reason, missing)
+
+
+def _refused(kind: str, status: Optional[int], reason: str, missing: str) -> StorageError:
+    """Return the permanent failure of one blob."""
+    if status == 404:
+        return StorageError(missing, f"there is no such blob now ({reason})")
+    # Only what is written must not be there yet; all else must be as it was seen.
+    unmet = "exists" if kind == "write" else "vanished"
+    error_type = _CONFLICTS.get(reason, unmet if status == 412 else "other")
+    if error_type == "vanished":
+        return StorageError(error_type, f"it was changed after it was listed ({reason})")
+    return StorageError(error_type, f"the store refuses it ({reason})")
 
 
 class Lease:
@@ -339,11 +397,15 @@ class Lease:
 
 
 _accounts: dict[tuple[str, Access], Account] = {}
+_limiters: dict[Access, Limiter] = {}
 _accounts_lock = threading.Lock()
 
 
 def account_of(name: str, access: Access) -> Account:
     """Return an account, the same object for the same arguments in one process.
+
+    Accounts that are reached in the same way share a limiter: what a process may send is bounded,
+    whatever it is sent to.
 
     Raises:
         InputError: there is no access to it; see ``credentials.grant_of``.
@@ -351,8 +413,9 @@ def account_of(name: str, access: Access) -> Account:
     with _accounts_lock:
         account = _accounts.get((name, access))
         if account is None:
-            account = Account(name, access, grant_of(name, access.secret_file))
-            _accounts[name, access] = account
+            grant = grant_of(name, access.secret_file)
+            limiter = _limiters.setdefault(access, Limiter(access.requests_per_second))
+            account = _accounts[name, access] = Account(name, access, grant, limiter=limiter)
         return account
 
 
@@ -360,6 +423,7 @@ def forget_accounts() -> None:
     """Make the next use of an account look for its credentials again; for tests."""
     with _accounts_lock:
         _accounts.clear()
+        _limiters.clear()
 
 
 def _service(grant: Grant, access: Access, limiter: Limiter, transport: Any) -> Any:
@@ -377,6 +441,7 @@ def _service(grant: Grant, access: Access, limiter: Limiter, transport: Any) -> 
         retry_connect=0,
         retry_read=0,
         retry_status=0,
+        permit_redirects=False,  # the service sends none, and nobody else gets our credentials
         max_single_get_size=_SINGLE_GET_BYTES,
         max_chunk_get_size=_MORE_GET_BYTES,
         max_single_put_size=_SINGLE_PUT_BYTES,
@@ -389,6 +454,9 @@ def _transport(access: Access) -> Any:
     import requests
     from azure.core.pipeline.transport import RequestsTransport
 
+    logging.getLogger("urllib3.connectionpool").addFilter(_without_signature)
+    # It tells every request, and warns of each that is tried again: those are counted.
+    logging.getLogger("azure.core").setLevel(logging.ERROR)
     session = requests.Session()
     adapter = requests.adapters.HTTPAdapter(
         pool_connections=4, pool_maxsize=access.concurrency + 8, max_retries=0
@@ -400,7 +468,19 @@ def _transport(access: Access) -> Any:
         session_owner=False,
         connection_timeout=_CONNECT_S,
         read_timeout=_READ_S,
+        connection_data_block_size=_PIECE_BYTES,
     )
+
+
+_SIGNATURE = re.compile(r"(\bsig=)[^&\s\"']+")
+
+
+def _without_signature(record: logging.LogRecord) -> bool:
+    """Take signatures out of what urllib3 logs, which at DEBUG is the URL of every request."""
+    text = record.getMessage()
+    if "sig=" in text:
+        record.msg, record.args = _SIGNATURE.sub(r"\1[redacted]", text), ()
+    return True
 
 
 def _watched(transport: Any, limiter: Limiter) -> Any:
@@ -475,11 +555,16 @@ class _Body:
         return getattr(self._parts, name)
 
     def __iter__(self) -> Iterator[bytes]:
-        received = 0
+        received, begun = 0, time.monotonic()
         try:
             for part in self._parts:
                 received += len(part)
+                late_s = time.monotonic() - begun - _READ_S
+                if late_s > 0 and received < late_s * _LEAST_BYTES_PER_S:
+                    raise _BodyError(f"its body is too slow: {received} bytes after {late_s:.0f} s")
                 yield part
+        except _BodyError:
+            raise
         except Exception as error:
             raise _BodyError(f"its body was cut after {received} bytes") from error
         finally:
@@ -503,7 +588,8 @@ def _kind(request: Any) -> str:
 def _read_whole(
     client: Any, max_bytes: int, size_bytes: Optional[int], etag: Optional[str]
 ) -> bytes:
-    download = client.download_blob(**_if_match(etag))
+    # As it is stored: of what is unpacked neither the length nor the checksum is known.
+    download = client.download_blob(decompress=False, **_if_match(etag))
     properties = download.properties
     if size_bytes is not None and properties.size != size_bytes:
         raise StorageError(
@@ -572,6 +658,11 @@ def _error_code(error: BaseException) -> str:
     if not code and getattr(error, "response", None) is not None:
         code = error.response.headers.get("x-ms-error-code", "")  # type: ignore[attr-defined]
     return str(getattr(code, "value", code))
+
+
+def _cause(error: BaseException) -> str:
+    """Return the name of what an error of the SDK stands for, which is all that is safe to say."""
+    return type(getattr(error, "inner_exception", None) or error).__name__
 
 
 def _is_login_failure(error: BaseException) -> bool:

@@ -17,12 +17,12 @@ from urllib.parse import quote
 from transforms.access import LOCAL, Access
 from transforms.records import ImageRef
 from transforms.storage import lists
-from transforms.storage.azure.account import Account, Properties, account_of
+from transforms.storage.azure.account import Properties, account_of
 from transforms.storage.azure.names import BlobName, parse_uri
 from transforms.storage.errors import InputError, StorageError
 from transforms.storage.patterns import ANY_DEPTH, MAGIC, Glob
 from transforms.storage.sightings import Kind, Scope, Sighting, Source
-from transforms.storage.uris import readable, scheme_of
+from transforms.storage.uris import readable, scheme_of, written_below
 
 _ENCODED_MAGIC = re.compile("%(?:2A|3F|5B)", re.IGNORECASE)
 _PARTS = 64  # of a walk: several for each worker of a big job, and few requests to find
@@ -125,15 +125,16 @@ def walk(source: Source, scope: Scope) -> Iterator[Sighting]:
 
     Raises:
         AccessError: the store refuses access.
-        azure.core.exceptions.AzureError: a page cannot be had; the listing is not whole (R7).
+        UnavailableError: a page cannot be had; the listing is not whole (R7).
     """
     root = parse_uri(source.uri)
     account = account_of(root.account, scope.access)
     glob = Glob(source.segments) if source.segments else None
     start = _as_folder(root.name)
-    for page in _pages(account, root.container, start + source.part, source.deep):
+    for page in account.pages(root.container, start + source.part, deep=source.deep):
         for found in page:
-            below = found.name[len(start) :]
+            # Of a blob that has the name of the folder itself, the last part, as of a single one.
+            below = found.name[len(start) :] or root.name.rpartition("/")[2] + "/"
             # Stubs of folders have no content, and are no names of their own.
             if found.is_folder or (glob and not glob.matches(below.split("/"))):
                 continue
@@ -141,13 +142,6 @@ def walk(source: Source, scope: Scope) -> Iterator[Sighting]:
             sighting = _sighted(blob, quote(below, safe="/"), found, scope)
             if sighting.kind != Kind.IN_OUTPUT:  # as a walk of folders never enters it
                 yield sighting
-
-
-def _pages(account: Account, container: str, prefix: str, deep: bool) -> Iterator[list[Properties]]:
-    if deep:
-        yield from account.pages(container, prefix)
-    else:
-        yield account.level(container, prefix).blobs
 
 
 def _sighted(blob: BlobName, below: str, found: Properties, scope: Scope) -> Sighting:
@@ -190,8 +184,12 @@ class Names:
 
     def sight_lines(self, lines: Sequence[bytes], folder: bytes) -> list[Sighting]:
         """Look at lines of a list, several at once: URIs, or names below the list's folder."""
-        with concurrent.futures.ThreadPoolExecutor(self._scope.access.concurrency) as pool:
+        pool = concurrent.futures.ThreadPoolExecutor(self._scope.access.concurrency)
+        try:
             return list(pool.map(lambda line: self._sight_line(line, folder), lines))
+        finally:
+            # Where access is refused once, the rest is not asked for.
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def sight_source(self, source: Source) -> Sighting:
         """Look at the single blob that an input names."""
@@ -203,13 +201,12 @@ class Names:
             blob = parse_uri(text)
             return self._sight(blob, quote(blob.name, safe="/"))
         start = parse_uri(os.fsdecode(folder))
-        below = quote(line, safe="/")
         try:
-            blob = start._replace(name=start.name + line.decode())
+            blob = start._replace(name=_joined(start.name, line.decode()))
         except UnicodeDecodeError:
-            uri = f"{start.uri.rstrip('/')}/{below}"
-            return self._scope.failed(uri, below, "not_found", "a blob's name is UTF-8")
-        return self._sight(blob, below)
+            uri = f"{start.uri.rstrip('/')}/{quote(line, safe='/')}"
+            return self._scope.failed(uri, written_below(line), "not_found", "no name is not UTF-8")
+        return self._sight(blob, written_below(line))
 
     def _sight(self, blob: BlobName, below: str) -> Sighting:
         scope = self._scope
@@ -221,14 +218,37 @@ class Names:
             found = account_of(blob.account, scope.access).head(blob)
         except StorageError as error:
             return scope.failed(blob.uri, below, error.error_type, error.message)
+        if found.is_folder:
+            return scope.failed(blob.uri, below, "other", "a folder, which is never opened")
         return _sighted(blob, below, found, scope)
+
+
+def _joined(folder: str, line: str) -> str:
+    """Return the name that a relative line of a list means, its ``.`` and ``..`` segments taken.
+
+    Other segments stay as they are, empty ones too.
+    """
+    names: list[str] = folder.removesuffix("/").split("/") if folder else []
+    for part in line.split("/"):
+        if part == "..":
+            del names[-1:]
+        elif part != ".":
+            names.append(part)
+    return "/".join(names)
 
 
 @contextlib.contextmanager
 def local_copy(source: Source, access: Access = LOCAL) -> Iterator[bytes]:
-    """Give the path of a file with a blob's content and the ending of its name."""
+    """Give the path of a file with a blob's content and the ending of its name.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     blob = parse_uri(source.uri)
-    data = account_of(blob.account, access).get(blob, _MAX_LIST_BYTES)
+    try:
+        data = account_of(blob.account, access).get(blob, _MAX_LIST_BYTES)
+    except StorageError as error:
+        raise InputError(f"list file {readable(blob.uri)!r}: {error.message}") from None
     ending = os.path.splitext(blob.name)[1]
     with tempfile.NamedTemporaryFile(prefix="beam-dedup-list-", suffix=ending) as file:
         file.write(data)

@@ -9,6 +9,7 @@ SCHEME = "azfs"
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _CONTAINER = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]|\$root|\$web|\$logs")
 _MAX_NAME = 1024  # characters
+_SIGNED = re.compile(r"\?(.*&)?sig=", re.IGNORECASE)
 _DOTS = frozenset({".", ".."})
 
 
@@ -39,13 +40,19 @@ def parse_uri(uri: str) -> BlobName:
         uri: ``azfs://account/container`` or ``azfs://account/container/name``.
 
     Raises:
-        ValueError: it is no such URI; the message does not hold it, for it may hold a secret.
+        ValueError: it is no such URI, or has a shared access signature at its end, which would be
+            taken for a part of the name and shown; the message holds nothing of it.
     """
     scheme, separator, rest = uri.partition("://")
     if scheme.lower() != SCHEME or not separator:
         raise ValueError("not a URI of Azure Blob Storage (azfs://account/container/name)")
     account, _, path = rest.partition("/")
     container, _, name = path.partition("/")
+    if _SIGNED.search(rest):
+        raise ValueError(
+            "a shared access signature has no place in a URI: give it by the environment "
+            "(AZURE_STORAGE_SAS_TOKEN)"
+        )
     if not _ACCOUNT.fullmatch(account):
         raise ValueError(
             "the account of an azfs URI has 3 to 24 lower-case letters and digits "
