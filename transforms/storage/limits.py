@@ -26,11 +26,13 @@ MAX_PAUSE_S = 60.0
 _FIRST_WAIT_S, _MAX_WAIT_S = 0.5, 30.0
 ATTEMPTS = 10
 # Of Beam's throttler: a minute of history, by the second; requests are held back while fewer than
-# one in two succeed (B. Beyer et al., "Site Reliability Engineering", 2016, chapter 21). A request
-# is held back once, and then sent: who asks the throttler again for each wait, as Beam does, counts
-# waits as requests, and after a minute without an answer sends one request a minute.
+# one in two succeed (B. Beyer et al., "Site Reliability Engineering", 2016, chapter 21). It is
+# asked when an answer is there, and what it says holds for one request to come, once. Asked before
+# a request, it takes those under way for failed, and holds back all but the first of those that a
+# job begins at once; asked again after each wait, as Beam does, it takes waits for requests, and
+# after a minute without an answer lets one pass a minute.
 _HISTORY_MS, _BUCKET_MS, _OVERLOAD_RATIO = 60_000, 1_000, 2.0
-HELD_BACK_S = 5.0  # as in Beam
+HELD_BACK_S = 1.0
 
 _DIGITS = re.compile("[0-9]+")
 
@@ -68,6 +70,7 @@ class Limiter:
         self._paused_until = 0.0
         self._waiting, self._waiting_since = 0, 0.0
         self._throttler = AdaptiveThrottler(_HISTORY_MS, _BUCKET_MS, _OVERLOAD_RATIO)
+        self._to_hold_back = 0
 
     def acquire(self) -> float:
         """Wait until a request may be sent.
@@ -113,8 +116,10 @@ class Limiter:
             succeeded: whether the store was able to answer, whatever the answer is.
         """
         with self._lock:
+            now_ms = int(self._clock() * 1000)
+            self._to_hold_back += bool(self._throttler.throttle_request(now_ms))
             if succeeded:
-                self._throttler.successful_request(self._now_ms())
+                self._throttler.successful_request(now_ms)
             if self._free is not None:
                 heapq.heappush(self._free, self._clock() + 1.0)
                 self._slot_back.notify()
@@ -127,10 +132,11 @@ class Limiter:
 
     def _is_held_back(self) -> bool:
         with self._lock:
-            return bool(self._throttler.throttle_request(self._now_ms()))
-
-    def _now_ms(self) -> int:
-        return int(self._clock() * 1000)
+            self._to_hold_back -= 1
+            if self._to_hold_back < 0:
+                self._to_hold_back = 0
+                return False
+            return True
 
 
 def retry_after_s(headers: Mapping[str, str]) -> Optional[float]:
