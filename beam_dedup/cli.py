@@ -31,6 +31,8 @@ _COMMANDS = {
     "run": "find which images are copies of which, and write a report",
     "evaluate": "score a report against what a person says, and calibrate thresholds",
     "explain": "run every stage on two images, and say why they are copies or not",
+    "apply": "copy the best of each group, and its duplicates, to another place",
+    "check": "try what a run would need of its inputs and its output, and say what is wrong",
 }
 
 
@@ -155,6 +157,46 @@ def explain(argv: list[str]) -> int:
         return _error(f"failed: {error}", _FAILED)
 
 
+def apply(argv: list[str]) -> int:
+    """Run ``beam-dedup apply``.
+
+    Args:
+        argv: the arguments after ``apply``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: the arguments, the report or the destination are refused.
+    """
+    from beam_dedup.actions import command
+    from transforms.storage.errors import AccessError
+
+    try:
+        return command.main(argv)
+    except AccessError as error:
+        return _error(f"failed: {safe_line(str(error))}", _FAILED)
+    except KeyboardInterrupt:
+        return _error("interrupted; the same command goes on from here", _INTERRUPTED)
+
+
+def check(argv: list[str]) -> int:
+    """Run ``beam-dedup check``.
+
+    Args:
+        argv: the arguments after ``check``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: the arguments are refused.
+    """
+    from beam_dedup import check as command
+
+    return command.main(argv)
+
+
 def summary_text(result: job.Result) -> str:
     """Return what a person wants to know of a finished job, a line for each fact."""
     counts = result.counts
@@ -185,6 +227,10 @@ def _command(argv: list[str], interrupts: Interrupts) -> int:
         return evaluate(argv[1:])
     if command == "explain":
         return explain(argv[1:])
+    if command == "apply":
+        return apply(argv[1:])
+    if command == "check":
+        return check(argv[1:])
     if command in ("-h", "--help", "help"):
         print(_help())
         return _DONE

@@ -557,12 +557,14 @@ class OptionParser(argparse.ArgumentParser):
         """Parse arguments; where they ask for help, print it and return None.
 
         Raises:
-            UsageError: an argument is refused.
+            UsageError: an argument is refused, or holds a secret.
         """
         if not {"-h", "--help"}.isdisjoint(argv):
             print(self.format_help())
             return None
-        return self.parse_args(_normalised(argv))
+        argv = _normalised(argv)
+        _refuse_secrets(argv)
+        return self.parse_args(argv)
 
 
 def _number(text: str) -> float:

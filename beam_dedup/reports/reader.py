@@ -116,10 +116,13 @@ class Report:
         entries = [e for e in self.manifest["files"] if e["path"].startswith(start)]
         return sorted(entries, key=lambda entry: str(entry["path"]))
 
+    def read(self, name: str, columns: list[str]) -> pa.Table:
+        """Read some columns of a table, which is named as its folder is."""
+        parts = [self._part(name, entry["path"], columns) for entry in self._entries(f"{name}/")]
+        return pa.concat_tables([TABLES[name].schema.empty_table().select(columns), *parts])
+
     def _table(self, name: str) -> pa.Table:
-        names = TABLES[name].schema.names
-        parts = [self._part(name, entry["path"], names) for entry in self._entries(f"{name}/")]
-        return pa.concat_tables(parts) if parts else TABLES[name].schema.empty_table()
+        return self.read(name, TABLES[name].schema.names)
 
     def _part(self, name: str, path: str, columns: list[str]) -> pa.Table:
         schema = pa.schema([TABLES[name].schema.field(column) for column in columns])

@@ -67,6 +67,7 @@ class Properties(NamedTuple):
     tier: str  # Hot, Cool, Cold, Archive; "" where the store has none
     is_folder: bool
     metadata: dict[str, str]
+    copy_status: str = ""  # pending, success, aborted, failed; "" where it was not copied, or listed
 
 
 class Level(NamedTuple):
@@ -637,6 +638,7 @@ def _properties(item: Any) -> Properties:
         str(item.blob_tier or ""),
         metadata.get(_FOLDER, "").lower() == "true",
         metadata,
+        str(item.copy.status or ""),
     )
 
 
