@@ -33,7 +33,18 @@ class AccessError(InputError):
     """A store refuses access as a whole, or has no such container: the job ends with this line.
 
     Never a failure of one object: three million rows that say the same help nobody.
+
+    Args:
+        message: one line, without a secret.
+        code: what the store or the library calls it; "" where it has no name for it.
     """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message, code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class UnavailableError(OSError):

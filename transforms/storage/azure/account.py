@@ -67,7 +67,7 @@ class Properties(NamedTuple):
     tier: str  # Hot, Cool, Cold, Archive; "" where the store has none
     is_folder: bool
     metadata: dict[str, str]
-    copy_status: str = ""  # pending, success, aborted, failed; "" where it was not copied, or listed
+    copy_status: str = ""  # pending, success, aborted, failed; "" where it was not copied
 
 
 class Level(NamedTuple):
@@ -351,9 +351,11 @@ class Account:
             return error
         status, code = _status_code(error), _error_code(error)
         if status in (401, 403) or _is_login_failure(error):
+            code = code or _cause(error)
             return AccessError(
-                f"account {self.name!r} refuses access ({code or _cause(error)}) with the "
-                f"{self._grant.source}; see docs/guides/azure.md, 'Access'"
+                f"account {self.name!r} refuses access ({code}) with the {self._grant.source}; "
+                "see docs/guides/azure.md, 'Access'",
+                code,
             )
         if _is_transient(error):
             return UnavailableError(
@@ -361,10 +363,12 @@ class Account:
                 f"({kind}: {code or status or _cause(error)}) in {ATTEMPTS} attempts"
             )
         if status == 404 and code in _NO_CONTAINER:
-            return AccessError(f"account {self.name!r} has no such container ({code})")
+            return AccessError(f"account {self.name!r} has no such container ({code})", code)
         reason = str(code or status or _cause(error))
         if kind == "list":
-            return AccessError(f"account {self.name!r} cannot list the container ({reason})")
+            return AccessError(
+                f"account {self.name!r} cannot list the container ({reason})", reason
+            )
         return _refused(kind, status, reason, missing)
 
 
