@@ -115,6 +115,7 @@ class Copier:
 
     def _guarded(self, act: Callable[[Item], Result], item: Item) -> Result:
         """Do something with one file; what is wrong with that one alone is a result, too."""
+        self._refusals.check()
         try:
             result = act(item)
         except AccessError as error:
@@ -253,18 +254,25 @@ class _Room:
 
 
 class _InARow:
-    """Counts failures that nothing stands between, and raises the last that is allowed."""
+    """Counts failures that nothing stands between; from so many on, nothing more is tried."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._number = 0
+        self._last: Exception | None = None
         self._lock = threading.Lock()
 
     def count(self, error: Exception) -> None:
         with self._lock:
             self._number += 1
             if self._number >= self._most:
-                raise error
+                self._last = error
+        self.check()
+
+    def check(self) -> None:
+        """Raise the last failure if there were too many."""
+        if self._last is not None:
+            raise self._last
 
     def end(self) -> None:
         with self._lock:
