@@ -199,6 +199,7 @@ def _locked(config: PipelineConfig) -> Iterator[None]:
             config.exclude,
             config.bounds(),
             config.access,
+            config.cache(),
         )
         lock = OutputLock(config.output, config.run_id)
     except (ValueError, OSError) as error:

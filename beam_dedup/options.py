@@ -27,6 +27,7 @@ from transforms.grouping.relations import DUPLICATE_RELATIONS, RELATIONS
 if TYPE_CHECKING:
     from transforms.cascade import CascadeSettings
     from transforms.imaging.decode import DecodeLimits
+    from transforms.storage.cache import ListingCache
     from transforms.storage.patterns import Bounds
 
 KEY_BITS = 256  # of a wavelet key
@@ -251,6 +252,14 @@ class PipelineConfig:
         from transforms.storage.patterns import Bounds
 
         return Bounds(self.min_size, self.max_size, *self._check_bounds())
+
+    def cache(self) -> ListingCache | None:
+        """Return where listings of remote stores are kept."""
+        from transforms.storage.cache import ListingCache
+
+        if self.listing_cache is None:
+            return None
+        return ListingCache(self.listing_cache, self.listing_max_age_s)
 
     def _check_bounds(self) -> list[int | None]:
         """Return the dates in microseconds; refuse bounds between which nothing can lie."""

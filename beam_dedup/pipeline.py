@@ -30,6 +30,7 @@ def build(pipeline: beam.Pipeline, config: PipelineConfig) -> None:
         limit=config.limit,
         bounds=config.bounds(),
         access=config.access,
+        cache=config.cache(),
     )
     images = listing.found | "1 Fingerprint" >> ComputeFingerprints(
         decode_limits(config), words=config.settings.word_votes > 0, access=config.access

@@ -9,9 +9,10 @@ several sightings of it that with the least input, then ``below``, counts.
 """
 
 import dataclasses
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, pairwise
 from typing import Literal, NamedTuple, Optional
 
 import apache_beam as beam
@@ -19,14 +20,26 @@ import apache_beam as beam
 from transforms.access import LOCAL, Access
 from transforms.outputs import in_global_window, several_outputs
 from transforms.records import Cap, FailedImage, Failure, ImageRef, StageStats
+from transforms.storage.cache import (
+    Fresh,
+    Kept,
+    Known,
+    ListingCache,
+    fresh_parts,
+    looks_empty,
+    publish,
+    read_known,
+    resolve,
+    walk_fresh,
+)
 from transforms.storage.errors import InputError
 from transforms.storage.inputs import (
     can_split,
     check_list,
     expand,
+    is_remote,
     pin_inputs,
     resolve_output,
-    source_of,
     split,
 )
 from transforms.storage.patterns import ANY, Bounds, Selection
@@ -40,8 +53,14 @@ _NEXT_STAGE = "fingerprint"  # that of transforms.fingerprints, which loads the 
 _BATCH = 1000
 
 _Pinned = tuple[int, bytes]  # an input's position and its pinned form
-_Part = tuple[int, bytes | Source]  # the same, or a part of what it names
+_One = bytes | Source | Known | Fresh  # an input, what it names, or a part of that
+_Part = tuple[int, _One]  # with the input's position
 _Seen = tuple[int, ImageRef, str, str]  # a Sighting, as a tuple that Beam has a coder for
+
+# Names of an input on a remote store that are looked at for one that is an input: four pages.
+_LOOKED_AT = 20_000
+
+beam.coders.registry.register_coder(Kept, beam.coders.FastPrimitivesCoder)
 
 _CAPS = {
     Kind.EXCLUDED: ("excluded", "names left out by --include and --exclude"),
@@ -56,10 +75,13 @@ def check_inputs(
     exclude: Sequence[str] = (),
     bounds: Bounds = ANY,
     access: Access = LOCAL,
+    cache: Optional[ListingCache] = None,
 ) -> None:
     """Refuse what cannot run, before anything runs.
 
-    Looks at every input, reads list files as a whole, and walks until the first image is found.
+    Looks at every input, reads list files as a whole, and walks until the first image is found. An
+    input on a remote store costs six requests at most, and one where there is a listing of it: one
+    for its name, one for a level, and pages of names until one is an input.
 
     Args:
         inputs: local paths, globs or URIs.
@@ -68,32 +90,46 @@ def check_inputs(
         exclude: globs that files must not match.
         bounds: of size and date.
         access: how stores are reached.
+        cache: of listings of remote stores.
 
     Raises:
         InputError: an input is missing, refused or lies in the output folder, a glob matches
             nothing, a list is broken or names a scheme that is not allowed, or nothing is left.
     """
-    pinned, scope = pin_inputs(inputs), _scope(include, exclude, output, bounds, access)
+    pinned = pin_inputs(inputs)
+    scope = _scope(include, exclude, output, bounds, access, cache)
     unfiltered = dataclasses.replace(scope, selection=Selection())
+    is_empty = True
     for index, one in enumerate(pinned):
         here = dataclasses.replace(unfiltered, index=index)
-        source = source_of(one, here)
+        source, known = resolve(one, here, cache)
         if source.kind == "list":
-            check_list(source, access)
-        elif source.kind == "glob" and not any(map(_is_row, expand(source, here))):
+            names = check_list(source, access)
+            if names and scope.selection == Selection():
+                is_empty = False
+                continue
+        elif source.kind == "glob" and _is_empty(source, known, here):
             raise InputError(
                 f"input {inputs[index]!r} matched no objects; globs take files only, "
                 "end one in '/**' to take all that is below the folders it matches"
             )
         elif scope.in_output(source.uri):
             raise InputError(
-                f"input {inputs[index]!r} lies in the output folder, which is never an input; "
-                "choose another output"
+                f"input {inputs[index]!r} lies in the output folder, which is never an input, or "
+                "in the listing cache; choose another output"
             )
-    if not any(map(_is_row, _distinct(list(enumerate(pinned)), scope))):
+        is_empty = is_empty and _is_empty(source, known, dataclasses.replace(scope, index=index))
+    if is_empty:
         filtered = include or exclude or bounds != ANY
         hint = " that the filters of names, size and date leave" if filtered else ""
         raise InputError(f"the inputs matched no objects{hint}")
+
+
+def _is_empty(source: Source, known: Optional[Known], scope: Scope) -> bool:
+    """Tell whether an input is sure to give no row, with few requests where its store is remote."""
+    if known is None and source.kind in ("folder", "glob") and is_remote(source.uri):
+        return looks_empty(source, scope, _LOOKED_AT)
+    return not any(map(_is_row, _sightings(known or source, scope)))
 
 
 def iterate_inputs(
@@ -104,10 +140,12 @@ def iterate_inputs(
     limit: Optional[int] = None,
     bounds: Bounds = ANY,
     access: Access = LOCAL,
+    cache: Optional[ListingCache] = None,
 ) -> Iterator[ImageRef | FailedImage]:
     """List without Beam, in the order of input and ``below``: the rows of ``ListImages``.
 
-    Holds every URI so far, and a list file, in memory.
+    Holds every URI so far in memory (0.2 KB each) where a name may come twice: of local folders,
+    which may hold links, of lists, which are held whole, and of inputs within others.
 
     Args:
         inputs: local paths, globs or URIs.
@@ -117,14 +155,33 @@ def iterate_inputs(
         limit: stop after so many rows.
         bounds: of size and date.
         access: how stores are reached.
+        cache: of listings of remote stores; it is read, and never written.
 
     Raises:
         InputError: an input is refused, or could not be listed as a whole.
     """
-    pinned = list(enumerate(pin_inputs(inputs)))
-    scope = _scope(include, exclude, output, bounds, access)
-    for sighting in filter(_is_row, _distinct(pinned, scope, limit)):
+    scope = _scope(include, exclude, output, bounds, access, cache)
+    parts: list[_Part] = []
+    for index, one in enumerate(pin_inputs(inputs)):
+        source, known = resolve(one, dataclasses.replace(scope, index=index), cache)
+        parts.append((index, known or source))
+    sightings = _distinct(parts, scope, limit, may_repeat=_may_repeat(parts))
+    for sighting in filter(_is_row, sightings):
         yield sighting.ref if sighting.kind == Kind.FOUND else _failed_image(*sighting[1:4])
+
+
+def _may_repeat(parts: Sequence[_Part]) -> bool:
+    """Tell whether resolved inputs may hold one name twice."""
+    sources = [one.source if isinstance(one, Known) else one for _, one in parts]
+    roots = []
+    for source in sources:
+        if not isinstance(source, Source) or source.kind not in ("folder", "glob"):
+            return True
+        if not is_remote(source.uri):
+            return True
+        roots.append(source.uri + "/")
+    roots.sort()
+    return any(second.startswith(first) for first, second in pairwise(roots))
 
 
 def _scope(
@@ -133,31 +190,51 @@ def _scope(
     output: Optional[str],
     bounds: Bounds,
     access: Access,
+    cache: Optional[ListingCache],
 ) -> Scope:
     for patterns in (include, exclude):
         if isinstance(patterns, str):
             raise InputError(f"include and exclude are lists of globs, got one string {patterns!r}")
     selection = Selection(tuple(include), tuple(exclude), bounds)
-    return Scope(0, selection, resolve_output(output), access)
+    return Scope(0, selection, resolve_output(output), access, cache.uri if cache else None)
 
 
 def _is_row(sighting: Sighting) -> bool:
     return sighting.kind in (Kind.FOUND, Kind.FAILED)
 
 
+def _sightings(
+    one: _One,
+    scope: Scope,
+    *,
+    in_order: bool = False,
+    keep: Callable[[Kept], None] = lambda _: None,
+) -> Iterator[Sighting]:
+    """Yield the sightings of an input or a part of it; ``keep`` is told of listings to be kept."""
+    if isinstance(one, Known):
+        yield from read_known(one, scope)
+    elif isinstance(one, Fresh):
+        yield from walk_fresh(one, scope, keep)
+    else:
+        yield from expand(one, scope, in_order=in_order)
+
+
 def _distinct(
-    pinned: Iterable[_Part], scope: Scope, limit: Optional[int] = None
+    parts: Iterable[_Part], scope: Scope, limit: Optional[int] = None, *, may_repeat: bool = True
 ) -> Iterator[Sighting]:
     """Yield the first sighting of each URI in order, up to ``limit`` rows, and all left out."""
     seen: set[str] = set()
-    for index, one in pinned:
-        for sighting in expand(one, dataclasses.replace(scope, index=index), in_order=True):
+    rows = 0
+    for index, one in parts:
+        for sighting in _sightings(one, dataclasses.replace(scope, index=index), in_order=True):
             if not _is_row(sighting):
                 yield sighting
             elif sighting.ref.uri not in seen:
-                if limit is not None and len(seen) >= limit:
+                if limit is not None and rows >= limit:
                     return
-                seen.add(sighting.ref.uri)
+                rows += 1
+                if may_repeat:
+                    seen.add(sighting.ref.uri)
                 yield sighting
 
 
@@ -166,19 +243,54 @@ def _failed_image(ref: ImageRef, error_type: str, message: str) -> FailedImage:
 
 
 class _SplitInputs(MeteredDoFn):
-    """Inputs to parts that are walked by several workers."""
+    """Inputs to parts that are walked by several workers; with a limit, all of them by one.
+
+    Where there is a listing of an input, its shards are the parts.
+    """
 
     stage = STAGE
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(
+        self, scope: Scope, limit: Optional[int], cache: Optional[ListingCache] = None
+    ) -> None:
         self._scope = scope
+        self._limit = limit
+        self._cache = cache
 
-    def process(self, pinned: list[_Pinned]) -> Iterator[list[_Part]]:
+    def process(
+        self, pinned: list[_Pinned]
+    ) -> Iterator[list[_Part] | beam.pvalue.TaggedOutput[Literal["caps"], Cap]]:
+        together: list[_Part] = []
         for index, one in pinned:
+            scope = dataclasses.replace(self._scope, index=index)
             with self.meter.work(0):
-                parts = list(split(one, dataclasses.replace(self._scope, index=index)))
-            for part in parts:
-                yield [(index, part)]
+                source, known = resolve(one, scope, self._cache)
+                parts = self._parts(source, known, scope)
+            if known:
+                yield beam.pvalue.TaggedOutput("caps", _reused(known, index))
+            if self._limit is None:
+                yield from ([(index, part)] for part in parts)
+            else:
+                together += ((index, part) for part in parts)
+        if together:
+            yield together
+
+    def _parts(self, source: Source, known: Optional[Known], scope: Scope) -> list[_One]:
+        if self._limit is not None:
+            return [known or source]
+        if known:
+            return [known._replace(shards=(shard,)) for shard in known.shards]
+        if self._cache and source.kind in ("folder", "glob") and is_remote(source.uri):
+            return list(fresh_parts(source, scope, self._cache))
+        return list(split(source, scope))
+
+
+def _reused(known: Known, index: int) -> Cap:
+    """Return the summary's word that a listing was used again; its limit is its age in seconds."""
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(known.began))
+    age_s = int(known.age_s(time.time()))
+    note = f"input {index + 1} was not listed: a listing of {began} was used, so many seconds old"
+    return Cap(STAGE, "listing_cache", age_s, 1, note)
 
 
 class _WalkInputs(MeteredDoFn):
@@ -190,14 +302,17 @@ class _WalkInputs(MeteredDoFn):
         self._scope = scope
         self._limit = limit
 
-    def process(self, pinned: list[_Part]) -> Iterator[tuple[str, _Seen]]:
-        sightings = self._sightings(pinned)
+    def process(
+        self, pinned: list[_Part]
+    ) -> Iterator[tuple[str, _Seen] | beam.pvalue.TaggedOutput[Literal["kept"], tuple[str, Kept]]]:
+        kept: list[Kept] = []
+        sightings = self._sightings(pinned, kept.append)
         while True:
             # Only the walk is timed, not the steps that are fused to this one.
             with self.meter.work(0):
                 batch = list(islice(sightings, _BATCH))
             if not batch:
-                return
+                break
             self.meter.items_in += len(batch)
             report_progress(STAGE, len(batch), len(batch))
             # What is found will be read; a few of them may be left out or double.
@@ -205,13 +320,29 @@ class _WalkInputs(MeteredDoFn):
             for sighting in batch:
                 kind, ref, error_type, message, _ = sighting
                 yield ref.uri, (kind, ref, error_type, message)
+        for one in kept:
+            yield beam.pvalue.TaggedOutput("kept", (one.part.listing, one))
 
-    def _sightings(self, pinned: list[_Part]) -> Iterator[Sighting]:
+    def _sightings(self, pinned: list[_Part], keep: Callable[[Kept], None]) -> Iterator[Sighting]:
         if self._limit is not None:
             yield from _distinct(pinned, self._scope, self._limit)
         else:
             for index, one in pinned:
-                yield from expand(one, dataclasses.replace(self._scope, index=index))
+                scope = dataclasses.replace(self._scope, index=index)
+                yield from _sightings(one, scope, keep=keep)
+
+
+class _KeepListing(MeteredDoFn):
+    """All parts of a listing to its manifest; gives nothing but its statistics."""
+
+    stage = STAGE
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def process(self, element: tuple[str, Iterable[Kept]]) -> None:
+        with self.meter.work(0):
+            publish(element[1], self._access)
 
 
 def _order(seen: _Seen) -> tuple[int, int, str]:
@@ -294,6 +425,8 @@ class ListImages(beam.PTransform):
         limit: take only the first so many rows by input and ``below``; then one worker walks.
         bounds: of size and date.
         access: how stores are reached.
+        cache: of listings of remote stores, which are kept as they are made; with a limit it is
+            read alone.
 
     Raises:
         InputError: a scheme, a glob or the limit is refused; ``check_inputs`` looks at the rest.
@@ -306,13 +439,16 @@ class ListImages(beam.PTransform):
     limit: Optional[int] = None
     bounds: Bounds = ANY
     access: Access = LOCAL
+    cache: Optional[ListingCache] = None
 
     def __post_init__(self) -> None:
         super().__init__()
         if self.limit is not None and self.limit < 1:
             raise InputError(f"limit must be 1 or more, got {self.limit!r}; leave it out for all")
         self._pinned = list(enumerate(pin_inputs(self.inputs)))
-        self._scope = _scope(self.include, self.exclude, self.output, self.bounds, self.access)
+        self._scope = _scope(
+            self.include, self.exclude, self.output, self.bounds, self.access, self.cache
+        )
 
     @several_outputs
     def expand(self, begin: beam.pvalue.PBegin) -> Listing:
@@ -321,20 +457,31 @@ class ListImages(beam.PTransform):
         parts = begin | "Inputs" >> beam.Create(work, reshuffle=len(work) > 1).with_output_types(
             list[_Pinned]
         )
-        stats = []
-        if self.limit is None and any(can_split(one) for _, one in self._pinned):
+        stats, caps = [], []
+        if any(can_split(one) for _, one in self._pinned):
             cut = parts | "Split" >> (
-                beam.ParDo(_SplitInputs(self._scope))
-                .with_output_types(list[_Part], stats=StageStats)
-                .with_outputs(STATS, main="parts")
+                beam.ParDo(_SplitInputs(self._scope, self.limit, self.cache))
+                .with_output_types(list[_Part], stats=StageStats, caps=Cap)
+                .with_outputs(STATS, "caps", main="parts")
             )
             parts = cut.parts | "Spread parts" >> beam.Reshuffle()
             stats.append(cut[STATS])
+            caps.append(cut.caps)
         walked = parts | "Walk" >> beam.ParDo(
             _WalkInputs(self._scope, self.limit)
-        ).with_output_types(tuple[str, _Seen], stats=StageStats).with_outputs(
-            STATS, main="sightings"
-        )
+        ).with_output_types(
+            tuple[str, _Seen], stats=StageStats, kept=tuple[str, Kept]
+        ).with_outputs(STATS, "kept", main="sightings")
+        if self.cache and caps:
+            done = (
+                walked.kept
+                | "Group by listing" >> beam.GroupByKey()
+                | "Keep listing"
+                >> beam.ParDo(_KeepListing(self.access))
+                .with_output_types(None, stats=StageStats)
+                .with_outputs(STATS, main="nothing")
+            )
+            stats.append(done[STATS])
         chosen = (
             walked.sightings
             | "Group by URI" >> beam.GroupByKey()
@@ -346,7 +493,7 @@ class ListImages(beam.PTransform):
         return Listing(
             found=chosen.found,
             failed=chosen.failed,
-            caps=chosen.caps,
+            caps=(*caps, chosen.caps) | "Caps" >> beam.Flatten() if caps else chosen.caps,
             listed=chosen.listed,
             stats=(*stats, walked[STATS], chosen[STATS]) | "Statistics" >> beam.Flatten(),
         )

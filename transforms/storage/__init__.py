@@ -7,6 +7,8 @@
 - ``local``: files of this machine.
 - ``stores``: scheme → store, the one place of dispatch.
 - ``inputs``: from ``--input`` to sightings.
+- ``folders``: flat folders of whole files.
+- ``cache``: listings of remote stores that are kept.
 - ``read``: one object's bytes.
 
 No module here imports Beam but through ``records``; ``transforms.listing`` makes the PTransform.

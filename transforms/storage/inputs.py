@@ -11,7 +11,7 @@ from transforms.storage.azure.names import SCHEME, parse_uri
 from transforms.storage.errors import InputError
 from transforms.storage.lists import Line, read_list
 from transforms.storage.local import pin
-from transforms.storage.sightings import Scope, Sighting, Source
+from transforms.storage.sightings import IsKnown, Scope, Sighting, Source, nothing_is_known
 from transforms.storage.stores import NamesOf, Store, store_of
 from transforms.storage.uris import readable, scheme_of, to_local_path, to_uri
 
@@ -50,13 +50,18 @@ def resolve_output(output: Optional[str]) -> Optional[str]:
     return to_uri(os.path.realpath(path)).rstrip("/")
 
 
-def source_of(pinned: bytes, scope: Scope) -> Source:
+def source_of(pinned: bytes, scope: Scope, is_known: IsKnown = nothing_is_known) -> Source:
     """Find out what one input names.
+
+    Args:
+        pinned: of ``pin_inputs``.
+        scope: of this input.
+        is_known: tells whether a listing of a folder is at hand.
 
     Raises:
         InputError: it names nothing, or something that cannot be an input.
     """
-    return _store(pinned, scope).source_of(pinned, scope.access)
+    return _store(pinned, scope).source_of(pinned, scope.access, is_known)
 
 
 def can_split(pinned: bytes) -> bool:
@@ -64,14 +69,14 @@ def can_split(pinned: bytes) -> bool:
     return store_of(os.fsdecode(pinned), "input").split is not None
 
 
-def split(pinned: bytes, scope: Scope) -> Iterator[Source]:
-    """Yield the parts of what an input names; they are walked each by itself.
+def is_remote(text: str) -> bool:
+    """Tell whether a store of this URI is listed in pages, over a network."""
+    return store_of(text, "input").split is not None
 
-    Raises:
-        InputError: the input is refused.
-    """
-    store = _store(pinned, scope)
-    source = store.source_of(pinned, scope.access)
+
+def split(source: Source, scope: Scope) -> Iterator[Source]:
+    """Yield the parts of what an input names; they are walked each by itself."""
+    store = store_of(source.uri, f"input {scope.index + 1}")
     if store.split is None or source.kind not in ("folder", "glob"):
         yield source
     else:
@@ -119,15 +124,14 @@ def _expand_list(source: Source, own: Store, scope: Scope) -> Iterator[Sighting]
                 yield from names[scheme].sight_lines(written, source.below)
 
 
-def check_list(source: Source, access: Access) -> None:
-    """Read a list file as a whole, without looking at what it names.
+def check_list(source: Source, access: Access) -> int:
+    """Read a list file as a whole, without looking at what it names; return how many names it has.
 
     Raises:
         InputError: it cannot be read, or a row has a scheme or a host that is not supported.
     """
     with store_of(source.uri, "list file").local_copy(source, access) as path:
-        for _ in _checked(source, path):
-            pass
+        return sum(1 for _ in _checked(source, path))
 
 
 def _checked(source: Source, path: bytes) -> Iterator[Line]:

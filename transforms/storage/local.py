@@ -19,7 +19,14 @@ from transforms.records import ImageRef
 from transforms.storage import lists
 from transforms.storage.errors import InputError, StorageError
 from transforms.storage.patterns import ANY_DEPTH, MAGIC, Glob, as_text
-from transforms.storage.sightings import Kind, Scope, Sighting, Source
+from transforms.storage.sightings import (
+    IsKnown,
+    Kind,
+    Scope,
+    Sighting,
+    Source,
+    nothing_is_known,
+)
 from transforms.storage.uris import (
     encode,
     readable,
@@ -55,7 +62,7 @@ def check_uri(uri: str, where: str) -> None:
         raise InputError(f"{where}: {error}") from error
 
 
-def source_of(pinned: bytes, _: Access = LOCAL) -> Source:
+def source_of(pinned: bytes, _: Access = LOCAL, __: IsKnown = nothing_is_known) -> Source:
     """Find out what an input names: a path that exists is that path, else it is read as a glob.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+from collections.abc import Callable
 from typing import NamedTuple, Optional
 
 from transforms.access import LOCAL, Access
@@ -40,6 +41,14 @@ class Source(NamedTuple):
     deep: bool = True  # whether names beyond the next slash belong to it
 
 
+IsKnown = Callable[[Source], bool]  # whether a listing of a folder or glob is at hand
+
+
+def nothing_is_known(_: Source) -> bool:
+    """Tell that there is no listing at hand."""
+    return False
+
+
 @dataclasses.dataclass(frozen=True)
 class Scope:
     """What a listing must know of the whole job.
@@ -49,16 +58,19 @@ class Scope:
         selection: which files are inputs.
         output_uri: the output folder without a slash at its end, resolved; None if there is none.
         access: how stores are reached.
+        cache_uri: the folder of kept listings, likewise; what lies in it is no input either.
     """
 
     index: int = 0
     selection: Selection = dataclasses.field(default_factory=Selection)
     output_uri: Optional[str] = None
     access: Access = LOCAL
+    cache_uri: Optional[str] = None
 
     def in_output(self, uri: str) -> bool:
-        """Tell whether an object is the output folder or lies below it."""
-        return self.output_uri is not None and (uri + "/").startswith(self.output_uri + "/")
+        """Tell whether an object is a folder of this program's own, or lies below it."""
+        own = (self.output_uri, self.cache_uri)
+        return any(one is not None and (uri + "/").startswith(one + "/") for one in own)
 
     def found(self, ref: ImageRef, content_md5: str = "") -> Sighting:
         """Return the sighting of an object, which size or date may leave out."""

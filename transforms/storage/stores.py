@@ -12,7 +12,7 @@ from typing import Optional, Protocol
 from transforms.access import Access
 from transforms.storage import local
 from transforms.storage.errors import InputError
-from transforms.storage.sightings import Scope, Sighting, Source
+from transforms.storage.sightings import IsKnown, Scope, Sighting, Source
 from transforms.storage.uris import SCHEMES, scheme_of
 
 
@@ -32,7 +32,8 @@ class Store:
 
     Args:
         check: raise ``InputError`` for a URI that cannot name an object; text and what it is.
-        source_of: find out what a pinned ``--input`` names, or raise ``InputError``.
+        source_of: find out what a pinned ``--input`` names, or raise ``InputError``; a store need
+            not be asked what is in a folder of which a listing is known.
         walk: yield what is below a folder, or what a glob matches.
         names: make something that looks at single names.
         local_copy: give the path of a file with the content of one that a source names.
@@ -42,7 +43,7 @@ class Store:
     """
 
     check: Callable[[str, str], None]
-    source_of: Callable[[bytes, Access], Source]
+    source_of: Callable[[bytes, Access, IsKnown], Source]
     walk: Callable[[Source, Scope], Iterator[Sighting]]
     names: Callable[[Scope], NamesOf]
     local_copy: Callable[[Source, Access], AbstractContextManager[bytes]]

@@ -21,7 +21,14 @@ from transforms.storage.azure.account import Properties, account_of
 from transforms.storage.azure.names import BlobName, parse_uri
 from transforms.storage.errors import InputError, StorageError
 from transforms.storage.patterns import ANY_DEPTH, MAGIC, Glob
-from transforms.storage.sightings import Kind, Scope, Sighting, Source
+from transforms.storage.sightings import (
+    IsKnown,
+    Kind,
+    Scope,
+    Sighting,
+    Source,
+    nothing_is_known,
+)
 from transforms.storage.uris import readable, scheme_of, written_below
 
 _ENCODED_MAGIC = re.compile("%(?:2A|3F|5B)", re.IGNORECASE)
@@ -39,7 +46,9 @@ def check_uri(uri: str, where: str) -> None:
         raise InputError(f"{where}: {error}") from None
 
 
-def source_of(pinned: bytes, access: Access = LOCAL) -> Source:
+def source_of(
+    pinned: bytes, access: Access = LOCAL, is_known: IsKnown = nothing_is_known
+) -> Source:
     """Find out what an input names: a blob, else a prefix, else what a glob matches.
 
     Raises:
@@ -57,10 +66,13 @@ def source_of(pinned: bytes, access: Access = LOCAL) -> Source:
         with contextlib.suppress(StorageError):
             if not account.head(blob).is_folder:
                 return _single(blob)
+    named = Source("folder", blob._replace(name=blob.name.rstrip("/")).uri)
+    if is_known(named):
+        return named
     folder = blob._replace(name=_as_folder(blob.name))
     level = account.level(folder.container, folder.name)
     if level.prefixes or level.blobs:
-        return Source("folder", blob._replace(name=blob.name.rstrip("/")).uri)
+        return named
     if MAGIC.search(pattern):
         return _glob_source(blob, pattern, shown)
     what = "container is empty" if not blob.name else "no such blob, and none below it"
