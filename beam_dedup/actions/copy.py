@@ -164,24 +164,32 @@ class Copier:
         if item.group_id in self._changed:
             return self._change(item, "")
         seen = self._place.find(item.target) if look_first else None
-        if seen is None or seen.is_empty_leftover:
-            if not self._execute:
-                return Result(item, COPIED)
-            if seen is not None:
+        for _ in range(2):  # once more where a failed copy left something
+            if seen is not None and not seen.is_empty_leftover:
+                break
+            if seen is not None and self._execute:
                 self._place.remove_leftover(item.target, seen)
-            try:
-                return Result(item, COPIED, self._write(item, content_md5))
-            except StorageError as error:
-                if error.error_type in _GONE:
-                    return self._change(item, "was changed")
-                if error.error_type != "exists":
-                    raise
+            if (made := self._make(item, content_md5)) is not None:
+                return made
             seen = self._place.find(item.target)
         if seen is None:
             raise StorageError("other", "something else wrote and removed its copy meanwhile")
         if self._is_same(item, seen, content_md5):
             return Result(item, THERE, seen.etag)
         return Result(item, CONFLICT, message="another content has its name at the destination")
+
+    def _make(self, item: Item, content_md5: str) -> Result | None:
+        """Make a copy; None where something has its name."""
+        if not self._execute:
+            return Result(item, COPIED)
+        try:
+            return Result(item, COPIED, self._write(item, content_md5))
+        except StorageError as error:
+            if error.error_type in _GONE:
+                return self._change(item, "was changed")
+            if error.error_type != "exists":
+                raise
+        return None
 
     def _write(self, item: Item, content_md5: str) -> str:
         """Make a copy and verify it; return its ETag."""

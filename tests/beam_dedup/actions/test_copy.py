@@ -422,3 +422,60 @@ def test_memory_on_the_way_is_bounded(tmp_path: Path) -> None:
     assert _counts(_apply(_plan(tmp_path, groups), Slow(lambda _: None), access=tight)) == {
         "copied": 40
     }
+
+
+class _Copying(_Refusing):
+    """A place that copies by itself, and of whose copies some go wrong."""
+
+    def __init__(self, wrong: Callable[[str], Seen | None]) -> None:
+        super().__init__(lambda _: None)
+        self.wrong = wrong
+        self.leftovers: list[str] = []
+
+    def can_copy(self, uri: str) -> bool:
+        return True
+
+    def find(self, name: str) -> Seen | None:
+        return (self.wrong(name) if name in self.files else None) or super().find(name)
+
+    def copy(self, uri: str, etag: str, name: str) -> str:
+        if name in self.files:
+            raise StorageError("exists", "the store refuses it (BlobAlreadyExists)")
+        self.files[name] = Path(os.fsdecode(to_local_path(uri))).read_bytes()
+        return str(hash(self.files[name]))
+
+    def remove_leftover(self, name: str, seen: Seen) -> None:
+        self.leftovers.append(name)
+        del self.files[name]
+
+
+@pytest.mark.parametrize(
+    "seen", [Seen(2, ""), Seen(3, "another"), Seen(3, str(hash(b"0 0")), "c0ffee")]
+)
+def test_a4_a_copy_that_is_not_its_source_has_failed(
+    tmp_path: Path, groups: list[list[Source]], seen: Seen
+) -> None:
+    plan = _plan(tmp_path, groups)
+    item = next(group[0] for group in plan.groups() if group[0].uri == groups[0][0].uri)
+    place = _Copying(lambda name: seen if name == item.target else None)
+    found = _apply(plan, place)
+    if seen.content_md5:  # nobody knows the source's: what the store says is not doubted
+        assert _counts(found) == {"copied": 6}
+    else:
+        assert _counts(found) == {"copied": 5, "failed": 1}
+        assert "its copy is not what the source is" in found["failed"][0].message
+
+
+def test_a4_what_a_failed_copy_left_gives_way(tmp_path: Path, groups: list[list[Source]]) -> None:
+    plan = _plan(tmp_path, groups)
+    item = next(iter(plan.groups()))[1]
+    left = Seen(0, "e", is_empty_leftover=True)
+    place = _Copying(lambda name: left if place.files[name] == b"" else None)
+    place.files[item.target] = b""
+    assert _counts(_apply(plan, place, execute=False)) == {"copied": 6}
+    assert place.leftovers == []
+    # The first session learns of it from the store, a later one looks before it copies.
+    assert _counts(_apply(plan, place)) == {"copied": 6}
+    assert place.leftovers == [item.target]
+    data = [data for name, data in place.files.items() if not name.startswith("journal")]
+    assert sorted(data) == expected(groups)
