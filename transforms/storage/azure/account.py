@@ -68,6 +68,15 @@ class Properties(NamedTuple):
     is_folder: bool
     metadata: dict[str, str]
     copy_status: str = ""  # pending, success, aborted, failed; "" where it was not copied
+    is_leased: bool = False
+
+
+class Staged(NamedTuple):
+    """What was sent of a blob that is not there yet."""
+
+    blob: BlobName
+    block_ids: list[str]  # in their order
+    md5: bytes  # of the whole
 
 
 class Level(NamedTuple):
@@ -174,6 +183,15 @@ class Account:
         read = functools.partial(_read_whole, client, max_bytes, size_bytes, etag)
         return self._do("read", read, "vanished" if listed else "not_found")
 
+    def save(self, blob: BlobName, file: BinaryIO) -> None:
+        """Read a whole blob into a file from its start, verified as by ``get``.
+
+        Holds no more of it in memory than one answer, whatever its size; afterwards the file's
+        position is its start.
+        """
+        client = self._client(blob)
+        self._do("read", lambda: _save_whole(client, file), "not_found")
+
     def put(
         self,
         blob: BlobName,
@@ -231,6 +249,36 @@ class Account:
                 raise
             return found.etag
 
+    def stage(self, blob: BlobName, body: BinaryIO) -> Staged:
+        """Send what is to become a blob; nobody sees any of it before ``commit``.
+
+        The store verifies the MD5 of each part. Where no commit follows, it forgets the parts
+        after a week.
+
+        Args:
+            blob: its name; a blob that has it stays as it is.
+            body: from its current position to its end.
+        """
+        client = self._client(blob)
+        run, md5 = uuid.uuid4().hex, _md5()
+        ids: list[str] = []
+        while part := body.read(_BLOCK_BYTES):
+            # All parts that a name has must have ids of one length.
+            ids.append(f"{run}{len(ids):06d}")
+            md5.update(part)
+            send = functools.partial(client.stage_block, ids[-1], part, validate_content=True)
+            self._do("write", send, "not_found")
+        return Staged(blob, ids, md5.digest())
+
+    def commit(self, staged: Staged) -> None:
+        """Make a blob of what was sent, at once and over one that has its name."""
+        from azure.storage.blob import ContentSettings
+
+        client = self._client(staged.blob)
+        settings = ContentSettings(content_md5=bytearray(staged.md5))
+        commit = functools.partial(client.commit_block_list, content_settings=settings)
+        self._do("write", lambda: commit(staged.block_ids), "not_found")
+
     def copy(self, source: BlobName, target: BlobName, etag: str) -> str:
         """Copy within the account, and wait until the copy is whole.
 
@@ -278,7 +326,11 @@ class Account:
         client = self._client(blob)
         # With an id of our own: an attempt whose answer was lost may have taken it.
         acquire = functools.partial(client.acquire_lease, seconds, lease_id=str(uuid.uuid4()))
-        return Lease(self, self._do("lease", acquire, "not_found"))
+        return Lease(self, client, self._do("lease", acquire, "not_found"))
+
+    def close(self) -> None:
+        """Close the connections; the account is of no use any more."""
+        self._service.close()
 
     def make_container(self, container: str) -> None:
         """Make a container where there is none."""
@@ -387,9 +439,10 @@ def _refused(kind: str, status: Optional[int], reason: str, missing: str) -> Sto
 class Lease:
     """The lease of a blob, which no other process can take as long as it is renewed."""
 
-    def __init__(self, account: Account, lease: Any) -> None:
+    def __init__(self, account: Account, client: Any, lease: Any) -> None:
         """Take what the SDK made."""
         self._account = account
+        self._client = client
         self._lease = lease
 
     def renew(self) -> None:
@@ -399,6 +452,16 @@ class Lease:
     def release(self) -> None:
         """End it."""
         self._account._do("lease", self._lease.release, "not_found")
+
+    def write(self, data: bytes) -> None:
+        """Replace what the blob holds, which others cannot."""
+        write = functools.partial(self._client.upload_blob, overwrite=True, lease=self._lease)
+        self._account._do("write", lambda: write(data), "not_found")
+
+    def delete(self) -> None:
+        """Delete the blob, and end the lease with it."""
+        delete = functools.partial(self._client.delete_blob, lease=self._lease)
+        self._account._do("delete", delete, "not_found")
 
 
 _accounts: dict[tuple[str, Access], Account] = {}
@@ -427,6 +490,8 @@ def account_of(name: str, access: Access) -> Account:
 def forget_accounts() -> None:
     """Make the next use of an account look for its credentials again; for tests."""
     with _accounts_lock:
+        for account in _accounts.values():
+            account.close()
         _accounts.clear()
         _limiters.clear()
 
@@ -470,7 +535,6 @@ def _transport(access: Access) -> Any:
     session.mount("http://", adapter)
     return RequestsTransport(
         session=session,
-        session_owner=False,
         connection_timeout=_CONNECT_S,
         read_timeout=_READ_S,
         connection_data_block_size=_PIECE_BYTES,
@@ -522,6 +586,8 @@ def _send(send: Callable[[Any], Any], request: Any, limiter: Limiter) -> Any:
         status, succeeded = str(answer.status_code), answer.status_code not in _BUSY
         if answer.status_code in _BUSY and (pause := retry_after_s(answer.headers)):
             limiter.pause(pause)
+        if answer.headers.get("Content-Length") == "0":
+            answer.body()  # so that its connection is free: of no bytes the SDK reads none
         _guard(answer, kind, status)
         return answer
     except Exception as error:
@@ -611,6 +677,21 @@ def _read_whole(
     return data
 
 
+def _save_whole(client: Any, file: BinaryIO) -> None:
+    file.seek(0)
+    file.truncate()
+    download = client.download_blob()
+    download.readinto(file)
+    properties = download.properties
+    if file.tell() != properties.size:
+        raise _BodyError(f"{file.tell()} bytes came of {properties.size}")
+    file.seek(0)
+    md5 = properties.content_settings.content_md5
+    if md5 and hashlib.file_digest(file, _md5).digest() != bytes(md5):  # type: ignore[arg-type]
+        raise _BodyError("its bytes do not match its Content-MD5")
+    file.seek(0)
+
+
 def _too_large(size_bytes: int, max_bytes: int) -> StorageError:
     return StorageError("too_large", f"{size_bytes} bytes, more than the {max_bytes} allowed")
 
@@ -643,6 +724,7 @@ def _properties(item: Any) -> Properties:
         metadata.get(_FOLDER, "").lower() == "true",
         metadata,
         str(item.copy.status or ""),
+        item.lease.state == "leased",
     )
 
 
