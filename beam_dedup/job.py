@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from beam_dedup import options, progress, runners
 from beam_dedup.messages import one_line, safe_line
 from beam_dedup.options import PipelineConfig, RunConfig, UsageError
+from transforms.access import LOCAL, Access
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,6 +42,7 @@ class Result:
         seconds: wall time of the job, start to report.
         failed_ratio_exceeded: whether more images failed than ``max_failure_ratio`` allows; the
             report is complete all the same.
+        access: how the output is reached.
     """
 
     run_id: str
@@ -49,6 +51,7 @@ class Result:
     failures: dict[str, int]
     seconds: float
     failed_ratio_exceeded: bool
+    access: Access = LOCAL
 
     @property
     def counts(self) -> dict[str, int]:
@@ -80,7 +83,7 @@ class Result:
     def _report(self) -> Report:
         from beam_dedup.reports import Report
 
-        return Report.open(self.output)
+        return Report.open(self.output, self.access)
 
 
 def deduplicate(
@@ -201,7 +204,7 @@ def _locked(config: PipelineConfig) -> Iterator[None]:
             config.access,
             config.cache(),
         )
-        lock = OutputLock(config.output, config.run_id)
+        lock = OutputLock(config.output, config.run_id, config.access)
     except (ValueError, OSError) as error:
         raise UsageError(safe_line(str(error))) from error
     try:
@@ -241,14 +244,16 @@ def _side_channel() -> Iterator[Path]:
 def _finish(config: PipelineConfig, beam_result: Any, started: float) -> Result:
     """Write Beam's metrics beside the report, and read what the job came to."""
     from beam_dedup.reports import Report, write_metrics
+    from transforms.storage.stores import store_of
 
     try:
-        write_metrics(config.output, _metrics(beam_result))
+        write_metrics(config.output, _metrics(beam_result), config.access)
     except OSError as error:  # the report is complete without them
         log.warning("metrics.json could not be written: %s", safe_line(str(error)))
-    report = Report.open(config.output)
-    failures = report.failures()
-    summary = report.summary
+    # A store verified what it was sent; to read all of it back would take as long as to write it.
+    is_remote = store_of(config.output, "output").is_remote
+    summary = Report.open(config.output, config.access, verify=not is_remote).summary
+    failures = summary["failures"]
     return Result(
         run_id=config.run_id,
         output=config.output,
@@ -258,6 +263,7 @@ def _finish(config: PipelineConfig, beam_result: Any, started: float) -> Result:
         failed_ratio_exceeded=failed_ratio_exceeded(
             summary["counts"], failures, config.max_failure_ratio
         ),
+        access=config.access,
     )
 
 
@@ -290,6 +296,6 @@ def _discard(config: PipelineConfig) -> None:
     from beam_dedup.reports.lock import discard_run
 
     try:
-        discard_run(config.output, config.run_id)
+        discard_run(config.output, config.run_id, config.access)
     except OSError as error:
         log.warning("files of the failed run could not be removed: %s", safe_line(str(error)))

@@ -60,5 +60,6 @@ def build(pipeline: beam.Pipeline, config: PipelineConfig) -> None:
     all_stats = stats | "All statistics" >> beam.Flatten()
     all_caps = caps | "All caps" >> beam.Flatten()
     ReportInput(rows, elected.groups, elected.edges, all_stats, all_caps, listing.listed) | (
-        "Write report" >> WriteReport(config.output, config.run_id, config.options)
+        "Write report"
+        >> WriteReport(config.output, config.run_id, config.options, access=config.access)
     )

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from hypothesis import settings
 
 from tests.azurite import Azurite, missing, started
+from tests.places import Blobs, Folder, Place, connected
 
 TestPipeline.__test__ = False  # its name is not meant for pytest
 
@@ -26,3 +28,19 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
         pytest.skip(reason)
     with started(tmp_path_factory.mktemp("azurite")) as server:
         yield server
+
+
+@pytest.fixture
+def blobs(azurite: Azurite) -> Iterator[Blobs]:
+    """Give an empty output in Azurite, which the environment gives access to."""
+    with connected(azurite):
+        yield Blobs(azurite)
+
+
+@pytest.fixture(params=["folder", "blobs"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Give an empty output of each kind in turn."""
+    if request.param == "folder":
+        return Folder(tmp_path / "out")
+    blobs: Blobs = request.getfixturevalue("blobs")
+    return blobs

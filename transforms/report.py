@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.utils.windowed_value import WindowedValue
 
+from transforms.access import LOCAL, Access
 from transforms.outputs import in_global_window, several_outputs
 from transforms.records import (
     Cap,
@@ -30,12 +31,22 @@ from transforms.records import (
     GroupRow,
     ImageRow,
     ReportFile,
+    RequestCount,
     StageStats,
 )
 from transforms.reporting.manifest import publish_report
 from transforms.reporting.schema import TABLES, Table, pack_rows, unpack_rows
-from transforms.reporting.store import Drafts, Store, local_root
-from transforms.reporting.summary import EMPTY, Gathered, Tally, summarise, tally
+from transforms.reporting.store import Drafts, Store
+from transforms.reporting.stores import open_store
+from transforms.reporting.summary import (
+    EMPTY,
+    Gathered,
+    Tally,
+    check_counts,
+    summarise,
+    tally,
+)
+from transforms.storage import traffic
 
 # A shard's rows are sorted in memory, so shards are small; from a million inputs on they grow, so
 # that their number stays in the hundreds.
@@ -77,6 +88,7 @@ class _Shard(NamedTuple):
     file: ReportFile
     counts: list[tuple[str, int]]
     quality: list[int]
+    requests: list[RequestCount]  # of its process, that nobody has told of yet
 
 
 beam.coders.registry.register_coder(_Shard, beam.coders.FastPrimitivesCoder)
@@ -127,23 +139,25 @@ class _PackDoFn(beam.DoFn):
         self.held = 0
 
 
-def _write_shard(output: str, run_id: str, number: int, table: Table, rows: pa.Table) -> _Shard:
+def _write_shard(store: Store, run_id: str, number: int, table: Table, rows: pa.Table) -> _Shard:
     """Write sorted rows as a shard."""
-    store = Store(output)
     path = shard_path(table.name, run_id, number)
     total = EMPTY
-    with store.publish(path) as file, pq.ParquetWriter(file, table.schema) as writer:
-        for start in range(0, len(rows), _ROW_GROUP_ROWS):
-            part = rows.slice(start, _ROW_GROUP_ROWS)
-            writer.write_table(part)
-            total = total.plus(tally(table.name, part))
-    return _Shard(store.describe(path, len(rows)), sorted(total.counts.items()), total.quality)
+    with store.drafts() as drafts:
+        with drafts.write(path) as file, pq.ParquetWriter(file, table.schema) as writer:
+            for start in range(0, len(rows), _ROW_GROUP_ROWS):
+                part = rows.slice(start, _ROW_GROUP_ROWS)
+                writer.write_table(part)
+                total = total.plus(tally(table.name, part))
+        described = drafts.describe(path, len(rows))
+        drafts.publish()
+    return _Shard(described, sorted(total.counts.items()), total.quality, traffic.take())
 
 
 class _WriteShardDoFn(beam.DoFn):
-    def __init__(self, table: str, output: str, run_id: str) -> None:
+    def __init__(self, table: str, store: Store, run_id: str) -> None:
         self.table = TABLES[table]
-        self.output = output
+        self.store = store
         self.run_id = run_id
 
     def process(self, packed: tuple[int, Iterable[bytes]]) -> Iterator[_Shard]:
@@ -156,13 +170,13 @@ class _WriteShardDoFn(beam.DoFn):
             # A row's shard follows from its key, so two of a kind always meet here.
             key = tuple(doubled[key][0].as_py() for key in self.table.keys)
             raise ValueError(f"{self.table.name} has two rows {key!r}: no report is written")
-        yield _write_shard(self.output, self.run_id, packed[0], self.table, rows)
+        yield _write_shard(self.store, self.run_id, packed[0], self.table, rows)
 
 
 @dataclasses.dataclass(eq=False)
 class _WriteTable(beam.PTransform):
     table: str
-    output: str
+    store: Store
     run_id: str
     listed: beam.PCollection[int]
 
@@ -179,7 +193,7 @@ class _WriteTable(beam.PTransform):
             )
             | "Gather" >> beam.GroupByKey()
             | "Write"
-            >> beam.ParDo(_WriteShardDoFn(self.table, self.output, self.run_id)).with_output_types(
+            >> beam.ParDo(_WriteShardDoFn(self.table, self.store, self.run_id)).with_output_types(
                 _Shard
             )
         )
@@ -242,7 +256,7 @@ def _write_csv(store: Store, drafts: Drafts, path: str, shards: list[ReportFile]
 class _FinishDoFn(beam.DoFn):
     """Writes what stands for the whole run, the manifest last."""
 
-    output: str
+    store: Store
     run_id: str
     options: dict[str, Any]
     versions: dict[str, str]
@@ -265,19 +279,21 @@ class _FinishDoFn(beam.DoFn):
         stages: dict[str, list[StageStats]] = {}
         for part in stats:
             stages.setdefault(part.stage, []).append(part)
-        summary = summarise(
-            self.run_id, Gathered(sum(listed), total, stages, caps), self.options, self.versions
-        )
-        store = Store(self.output)
+        gathered = Gathered(sum(listed), total, stages, caps)
+        check_counts(gathered)
         files = sorted(shard.file for shard in shards)
         images = [file for file in files if file.path.startswith("images/")]
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        with store.drafts() as drafts:
-            files.append(_write_csv(store, drafts, "report.csv", images))
+        with self.store.drafts() as drafts:
+            files.append(_write_csv(self.store, drafts, "report.csv", images))
+            # As late as can be: what is asked of the store for the summary itself is not in it.
+            requests = [*(one for shard in shards for one in shard.requests), *traffic.take()]
+            gathered = gathered._replace(requests=requests)
+            summary = summarise(self.run_id, gathered, self.options, self.versions)
             with drafts.write("summary.json") as out:
                 out.write(json.dumps(summary, indent=1, default=str).encode())
             files.append(drafts.describe("summary.json", None))
-            publish_report(store, drafts, self.run_id, created, summary["counts"], files)
+            publish_report(self.store, drafts, self.run_id, created, summary["counts"], files)
         yield from files
 
     def _empty_tables(self, shards: list[_Shard]) -> Iterator[_Shard]:
@@ -285,7 +301,7 @@ class _FinishDoFn(beam.DoFn):
         written = {shard.file.path.partition("/")[0] for shard in shards}
         for name in TABLES.keys() - written:
             empty = TABLES[name].schema.empty_table()
-            yield _write_shard(self.output, self.run_id, 0, TABLES[name], empty)
+            yield _write_shard(self.store, self.run_id, 0, TABLES[name], empty)
 
 
 def library_versions() -> dict[str, str]:
@@ -308,9 +324,10 @@ class WriteReport(beam.PTransform):
     """Write a report of anyone's rows.
 
     Attributes:
-        output: a folder, as a path or a ``file://`` URI.
+        output: a folder, as a path, a ``file://`` URI, or ``azfs://account/container/prefix``.
         run_id: names the run's files; ASCII letters, digits and hyphens, new for every run.
         options: what the summary records; must hold no secret.
+        access: how a store is reached that is not local.
 
     Example::
 
@@ -320,10 +337,12 @@ class WriteReport(beam.PTransform):
     output: str
     run_id: str
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    access: Access = LOCAL
 
     def __post_init__(self) -> None:
         super().__init__()
-        local_root(self.output)
+        # Workers may have another working folder, so they get the absolute one.
+        self.store = open_store(self.output, self.access)
         if not _RUN_ID.fullmatch(self.run_id):
             raise ValueError(
                 "run_id must be of 1 to 100 ASCII letters, digits and hyphens, a hyphen not first, "
@@ -333,11 +352,9 @@ class WriteReport(beam.PTransform):
     @several_outputs
     def expand(self, rows: ReportInput) -> beam.PCollection[ReportFile]:
         """Turn rows into files."""
-        # Workers may have another working folder, so they get the absolute one.
-        output = str(local_root(self.output))
         shards = [
             getattr(rows, name)
-            | f"Write {name}" >> _WriteTable(name, output, self.run_id, rows.listed)
+            | f"Write {name}" >> _WriteTable(name, self.store, self.run_id, rows.listed)
             for name in TABLES
         ]
         return (
@@ -345,7 +362,7 @@ class WriteReport(beam.PTransform):
             | "Start the end" >> beam.Impulse()
             | "Write summary and manifest"
             >> beam.ParDo(
-                _FinishDoFn(output, self.run_id, self.options, library_versions()),
+                _FinishDoFn(self.store, self.run_id, self.options, library_versions()),
                 beam.pvalue.AsList(shards | "All shards" >> beam.Flatten()),
                 beam.pvalue.AsList(rows.stats),
                 beam.pvalue.AsList(rows.caps),

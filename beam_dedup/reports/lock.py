@@ -1,39 +1,64 @@
 """One run at a time in an output folder, and nothing left of a run that failed."""
 
+import contextlib
 import fcntl
+import io
 import json
+import logging
 import os
-import re
 import socket
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from transforms.access import LOCAL, Access
+from transforms.reporting.blobs import BlobStore, os_errors
 from transforms.reporting.manifest import read_manifest
-from transforms.reporting.schema import TABLES
-from transforms.reporting.store import Store, local_root
+from transforms.reporting.store import LOCK, claim_of
+from transforms.reporting.stores import open_store
+from transforms.storage.azure.account import Lease
+from transforms.storage.errors import StorageError
 
-_LOCK = ".beam-dedup.lock"
-_PART = r"\.[0-9a-f]{32}\.part"  # how the store names what is being written
+# A killed client keeps the folder for the one, and has two more tries if one renewal fails;
+# https://learn.microsoft.com/rest/api/storageservices/lease-blob allows 15 to 60 s.
+_LEASE_S, _RENEW_S = 60, 20.0
+
+log = logging.getLogger(__name__)
 
 
 class OutputBusyError(ValueError):
     """Another run is writing into the same output folder."""
 
 
+def _busy(shown: str, holder: str, hint: str = "") -> OutputBusyError:
+    return OutputBusyError(
+        f"output {shown!r} is being written by another run"
+        f" ({holder or 'unknown'!r}); wait for it{hint} or choose another folder"
+    )
+
+
 class OutputLock:
     """Holds an output folder for one run.
 
-    The lock is the operating system's (flock), so it ends with its process however that ends. The
-    file's content says who holds it.
+    It ends with its process however that ends: at once on this machine, a minute later in Azure.
+    What is written into it says who holds it.
     """
 
-    def __init__(self, output: str, run_id: str) -> None:
-        """Take the output folder and the id of the run that will hold it."""
-        self.path = local_root(output) / _LOCK
-        self.run_id = run_id
-        self._descriptor: int | None = None
+    def __init__(self, output: str, run_id: str, access: Access = LOCAL) -> None:
+        """Take the output folder, the id of the run that will hold it, and how it is reached.
+
+        Raises:
+            ValueError: if the output is on a kind of storage that cannot be written.
+        """
+        store = open_store(output, access)
+        holder = f"{claim_of(run_id)}pid {os.getpid()}, host {socket.gethostname()}"
+        self._lock: _FileLock | _LeaseLock
+        if isinstance(store, BlobStore):
+            self._lock = _LeaseLock(store, holder)
+        else:
+            self._lock = _FileLock(store.root / LOCK, holder)
 
     def __enter__(self) -> "OutputLock":
         """Take the lock.
@@ -42,41 +67,8 @@ class OutputLock:
             OutputBusyError: if another run holds it.
             OSError: if the folder cannot be made or written.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        while self._descriptor is None:
-            self._descriptor = self._take()
+        self._lock.take()
         return self
-
-    def _take(self) -> int | None:
-        # A link under this name is refused, or the file that it leads to would be overwritten.
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self.path, flags, 0o644)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.read(descriptor, 4096).decode("utf-8", "replace")
-                raise OutputBusyError(
-                    f"output {str(self.path.parent)!r} is being written by another run"
-                    f" ({holder or 'unknown'!r}); wait for it or choose another folder"
-                ) from None
-            # Whoever held it before may have removed the file after it was opened here.
-            if not self._is_current(descriptor):
-                os.close(descriptor)
-                return None
-            holder = f"run {self.run_id}, pid {os.getpid()}, host {socket.gethostname()}"
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, holder.encode(), 0)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
-
-    def _is_current(self, descriptor: int) -> bool:
-        try:
-            return os.path.samestat(self.path.lstat(), os.fstat(descriptor))
-        except FileNotFoundError:
-            return False
 
     def __exit__(
         self,
@@ -85,54 +77,171 @@ class OutputLock:
         trace: TracebackType | None,
     ) -> None:
         """Give the lock back and remove its file."""
+        self._lock.give_back()
+
+
+class _FileLock:
+    """The operating system's lock of a file (flock), which ends with its process."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        self._path = path
+        self._holder = holder
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        while self._descriptor is None:
+            self._descriptor = self._take()
+
+    def _take(self) -> int | None:
+        # A link under this name is refused, or the file that it leads to would be overwritten.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self._path, flags, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(descriptor, 4096).decode("utf-8", "replace")
+                raise _busy(str(self._path.parent), holder) from None
+            # Whoever held it before may have removed the file after it was opened here.
+            if not self._is_current(descriptor):
+                os.close(descriptor)
+                return None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, self._holder.encode(), 0)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _is_current(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(self._path.lstat(), os.fstat(descriptor))
+        except FileNotFoundError:
+            return False
+
+    def give_back(self) -> None:
         if self._descriptor is None:
             return
         try:
             # If someone removed the file, it may be another run's by now.
             if self._is_current(self._descriptor):
-                self.path.unlink(missing_ok=True)
+                self._path.unlink(missing_ok=True)
         finally:
             os.close(self._descriptor)
             self._descriptor = None
 
 
-def discard_run(output: str, run_id: str) -> None:
+class _LeaseLock:
+    """The lease of a blob: a thread renews it, and it ends by itself where nothing does.
+
+    Where it could not be renewed for too long, another run may take it. What then keeps this run
+    from publishing is ``Store.check_lock``, in the worker that would.
+    """
+
+    def __init__(self, store: BlobStore, holder: str) -> None:
+        self._store = store
+        self._blob = store.blob(LOCK)
+        self._holder = holder
+        self._lease: Lease | None = None
+        self._ended = threading.Event()
+
+    def take(self) -> None:
+        with os_errors():
+            while self._lease is None:
+                self._lease = self._take()
+            try:
+                self._lease.write(self._holder.encode())
+            except BaseException:
+                self.give_back()
+                raise
+        threading.Thread(
+            target=self._keep, args=(self._lease,), name="beam-dedup-lease", daemon=True
+        ).start()
+
+    def _take(self) -> Lease | None:
+        """Take the lease; None where the blob went away in between."""
+        try:
+            self._store.account.put(self._blob, io.BytesIO(), overwrite=False)
+        except StorageError as error:
+            if error.error_type not in ("exists", "leased"):
+                raise
+        try:
+            return self._store.account.lease(self._blob, _LEASE_S)
+        except StorageError as error:
+            if error.error_type == "not_found":
+                return None
+            if error.error_type == "leased":
+                raise self._busy() from None
+            raise
+
+    def _busy(self) -> OutputBusyError:
+        holder = ""
+        with contextlib.suppress(OSError):
+            holder = self._store.holder()
+        hint = f" (if it was killed, for {_LEASE_S} s)"
+        return _busy(self._store.shown, holder, hint)
+
+    def _keep(self, lease: Lease) -> None:
+        """Renew the lease until the run ends; a renewal that failed is tried again."""
+        has_failed = False
+        while not self._ended.wait(_RENEW_S):
+            try:
+                with os_errors():
+                    lease.renew()
+                has_failed = False
+            except OSError as error:
+                if not has_failed and not self._ended.is_set():
+                    log.warning(
+                        "the lock of output %r could not be renewed (%s); if another run takes it, "
+                        "no report is written",
+                        self._store.shown,
+                        error.strerror,
+                    )
+                has_failed = True
+
+    def give_back(self) -> None:
+        if self._lease is None:
+            return
+        lease, self._lease = self._lease, None
+        self._ended.set()
+        try:
+            with os_errors():
+                lease.delete()
+        except OSError as error:
+            log.warning(
+                "the lock of output %r could not be removed (%s); it ends by itself within %d s",
+                self._store.shown,
+                error.strerror,
+                _LEASE_S,
+            )
+
+
+def discard_run(output: str, run_id: str, access: Access = LOCAL) -> None:
     """Remove the files of a run that ended without a manifest; call it while holding the lock.
 
     Args:
         output: the output folder.
         run_id: of the run that failed; the files of any other are left alone.
+        access: how a store is reached that is not local.
     """
-    store = Store(output)
+    store = open_store(output, access)
     try:
         manifest = read_manifest(store)
     except ValueError:
         manifest = None
     if manifest is not None and manifest["run_id"] == run_id:
         return  # it was published after all
-    shard = rf"{re.escape(run_id)}-\d{{5,}}\.parquet"
-    for table in TABLES:
-        folder = store.root / table
-        _remove_matching(folder, rf"{shard}|\.{shard}{_PART}")
-        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
-            folder.rmdir()
-    # These do not carry the run's id, but only one run at a time writes here.
-    _remove_matching(store.root, rf"\.(report\.csv|(summary|manifest|metrics)\.json){_PART}")
+    store.discard(run_id)
 
 
-def _remove_matching(folder: Path, pattern: str) -> None:
-    if folder.is_dir():
-        for path in list(folder.iterdir()):
-            if re.fullmatch(pattern, path.name):
-                path.unlink(missing_ok=True)
-
-
-def write_metrics(output: str, metrics: Mapping[str, Any]) -> None:
+def write_metrics(output: str, metrics: Mapping[str, Any], access: Access = LOCAL) -> None:
     """Write ``metrics.json``, Beam's own metrics as the client sees them.
 
     Args:
         output: the output folder.
         metrics: what JSON can hold.
+        access: how a store is reached that is not local.
     """
-    with Store(output).publish("metrics.json") as out:
+    with open_store(output, access).publish("metrics.json") as out:
         out.write(json.dumps(metrics, indent=1, sort_keys=True).encode())

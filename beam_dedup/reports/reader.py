@@ -10,9 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from transforms.access import LOCAL, Access
 from transforms.reporting.manifest import MANIFEST, read_manifest
 from transforms.reporting.schema import TABLES
 from transforms.reporting.store import Store
+from transforms.reporting.stores import open_store
 
 # Of a duplicate that is no exact copy, these are the edge's.
 _OF_EDGE = (
@@ -45,26 +47,27 @@ class Report:
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, output: str, *, verify: bool = True) -> "Report":
+    def open(cls, output: str, access: Access = LOCAL, *, verify: bool = True) -> "Report":
         """Open the report of an output folder.
 
         Args:
-            output: the folder, as a path or a ``file://`` URI.
+            output: the folder, as a path, a ``file://`` URI or an ``azfs://`` URI.
+            access: how a store is reached that is not local.
             verify: compare every file's size and SHA-256 with the manifest.
 
         Raises:
             ReportError: if there is no manifest, or a file is missing or changed.
             ValueError: if the output names no folder that can be read.
         """
-        store = Store(output)
+        store = open_store(output, access)
         try:
             manifest = read_manifest(store)
         except OSError as error:
-            raise ReportError(f"{MANIFEST} in {str(store.root)!r}: {error.strerror}") from error
+            raise ReportError(f"{MANIFEST} in {store.shown!r}: {error.strerror}") from error
         except ValueError as error:
             raise ReportError(str(error)) from error
         if manifest is None:
-            raise ReportError(f"no {MANIFEST} in {str(store.root)!r}: no run has ended there")
+            raise ReportError(f"no {MANIFEST} in {store.shown!r}: no run has ended there")
         report = cls(store, manifest)
         problems = report.verify_files() if verify else []
         if problems:
@@ -99,17 +102,6 @@ class Report:
     def edges(self) -> pa.Table:
         """One row per compared pair of contents."""
         return self._table("edges")
-
-    def failures(self) -> dict[str, int]:
-        """Count failed inputs by ``error_type``, most frequent first."""
-        found: Counter[str] = Counter()
-        for entry in self._entries("images/"):
-            part = self._part("images", entry["path"], ["status", "error_type"])
-            for status, kind in zip(*(c.to_pylist() for c in part.columns), strict=True):
-                if status == "failed":
-                    found[kind] += 1
-        # Equal counts by name, so that the same report always reads the same.
-        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0] or "")))
 
     def _entries(self, start: str) -> list[dict[str, Any]]:
         """Return the manifest's entries of paths that start so, by path."""

@@ -1,5 +1,6 @@
 """The report writer: whole tables in files that the manifest names."""
 
+import contextlib
 import csv
 import errno
 import hashlib
@@ -9,6 +10,7 @@ import json
 import os
 import platform
 import random
+from pathlib import Path
 
 import apache_beam as beam
 import pyarrow as pa
@@ -29,8 +31,9 @@ from tests.transforms.reporting.made import (
 )
 from transforms import report
 from transforms.report import WriteReport, csv_cell, shard_count, shard_path
+from transforms.reporting.folder import LocalStore
 from transforms.reporting.schema import TABLES, pack_rows, to_arrow
-from transforms.reporting.store import Store
+from transforms.reporting.stores import open_store
 
 ROWS = {"images": IMAGES, "groups": GROUPS, "edges": EDGES}
 MANY = [image_row(f"{i:03d}.jpg") for i in range(50)]
@@ -137,7 +140,7 @@ def test_shards_hold_every_row_once_sorted_whatever_the_order(tmp_path, monkeypa
 
 
 def test_r14_a_shard_written_twice_is_one_file_of_the_same_bytes(tmp_path):
-    writer = report._WriteShardDoFn("images", str(tmp_path), "r")
+    writer = report._WriteShardDoFn("images", open_store(str(tmp_path)), "r")
     first = list(writer.process((0, [pack_rows(TABLES["images"], IMAGES)])))
     before = tree(tmp_path)
     assert (
@@ -163,7 +166,7 @@ def test_r14_the_end_run_twice_gives_the_same_report(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_r14_a_row_that_comes_twice_raises(tmp_path, name):
-    writer = report._WriteShardDoFn(name, str(tmp_path), "r")
+    writer = report._WriteShardDoFn(name, open_store(str(tmp_path)), "r")
     with pytest.raises(ValueError, match=f"{name} has two rows"):
         list(writer.process((0, [pack_rows(TABLES[name], [*ROWS[name], ROWS[name][0]])])))
     assert tree(tmp_path) == {}
@@ -241,19 +244,21 @@ class _FullFile:
 
 
 def test_r13_a_disk_that_fills_in_the_middle_of_a_shard(tmp_path):
-    class FullStore(Store):
-        def publish(self, path):
-            inner = super().publish(path)
-            enter = inner.__enter__
-            inner.__class__ = type(
-                "Full",
-                (type(inner),),
-                {"__enter__": lambda _: _FullFile(enter(), 1000)},
-            )
-            return inner
+    class FullStore(LocalStore):
+        def drafts(self):
+            drafts = super().drafts()
+            write = drafts.write
+
+            @contextlib.contextmanager
+            def full(path):
+                with write(path) as file:
+                    yield _FullFile(file, 1000)
+
+            drafts.write = full
+            return drafts
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "Store", FullStore)
+        patch.setattr(report, "open_store", lambda output, _: FullStore(Path(output)))
         _fails("No space left", tmp_path)
     assert [path for path, data in tree(tmp_path).items() if data is not None] == []
 

@@ -27,10 +27,10 @@ def read_manifest(store: Store) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{MANIFEST} in {str(store.root)!r} is no manifest: {error!r}") from error
+        raise ValueError(f"{MANIFEST} in {store.shown!r} is no manifest: {error!r}") from error
     problem = _problem(manifest)
     if problem:
-        raise ValueError(f"{MANIFEST} in {str(store.root)!r} {problem}")
+        raise ValueError(f"{MANIFEST} in {store.shown!r} {problem}")
     result: dict[str, Any] = manifest
     return result
 
@@ -70,7 +70,8 @@ def publish_report(
     """Publish a report, and remove what the earlier manifest named.
 
     What was written to ``drafts`` gets its names right before the manifest, so that the earlier
-    report is whole but for the moment of a few renames.
+    report is whole but for the moment of a few renames or commits. Before that moment it is checked
+    that no other run has taken the folder.
 
     Args:
         store: the output folder.
@@ -79,6 +80,9 @@ def publish_report(
         created: ISO 8601 time, UTC.
         counts: the summary's.
         files: every file of the report but the manifest.
+
+    Raises:
+        OutputLostError: another run has the folder; nothing is published.
     """
     try:
         earlier = read_manifest(store)
@@ -94,6 +98,7 @@ def publish_report(
     with drafts.write(MANIFEST) as out:
         out.write(json.dumps(manifest, indent=1).encode())
     store.sync()
+    store.check_lock(run_id)
     drafts.publish()
     store.sync()
     if earlier is not None:
@@ -110,4 +115,4 @@ def _remove(store: Store, paths: Sequence[str]) -> None:
             # The new report is published and whole: a run that says otherwise would be wrong.
             left += 1
     if left:
-        log.warning("%r files of the earlier report in %r cannot be removed", left, str(store.root))
+        log.warning("%r files of the earlier report in %r cannot be removed", left, store.shown)

@@ -1,43 +1,29 @@
-"""The folder that a report is written to; the one place that knows where it lies."""
+"""The folder that a report is written to, wherever it lies.
 
+``transforms.reporting.stores.open_store`` gives the one of an output; ``folder`` and ``blobs`` make
+them. A store goes to the workers with the steps that write, so it names credentials and never holds
+one. What cannot be done raises ``OSError``, on every kind of storage.
+"""
+
+import abc
 import contextlib
 import hashlib
 import io
-import os
 import re
-import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from transforms.records import ReportFile
-from transforms.storage.uris import to_local_path
 
+# Who writes into the folder now; held by ``beam_dedup.reports.lock``.
+LOCK = ".beam-dedup.lock"
 # Neither "..", nor hidden, nor anything that a file system reads in a way of its own.
 _REPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def local_root(output: str) -> Path:
-    """Return the local folder that an output names.
-
-    Args:
-        output: a path or a ``file://`` URI.
-
-    Returns:
-        The absolute folder.
-
-    Raises:
-        ValueError: if the output is empty or lies on another kind of storage.
-    """
-    if not output:
-        raise ValueError("no output folder is given")
-    scheme, separator, _ = output.partition("://")
-    if separator and scheme == "file":
-        return Path(os.fsdecode(to_local_path(output)))
-    if separator and scheme.isalnum():
-        raise ValueError(f"output {output!r} is on {scheme!r} storage, which cannot be written yet")
-    return Path(output).absolute()
+class OutputLostError(Exception):
+    """Another run has taken the output folder, so this one must not publish its report."""
 
 
 def is_report_path(path: str) -> bool:
@@ -45,16 +31,27 @@ def is_report_path(path: str) -> bool:
     return all(_REPORT_NAME.fullmatch(name) for name in path.split("/"))
 
 
-class Drafts:
-    """Files under part names that get their own names together, or are removed.
+def claim_of(run_id: str) -> str:
+    """Return how the text of a lock begins that this run holds."""
+    return f"run {run_id}, "
 
-    A context manager: on leaving it, parts that were not published are removed.
+
+def shard_pattern(run_id: str) -> str:
+    """Return a regular expression of the names of a run's shards in the folder of their table."""
+    return rf"{re.escape(run_id)}-\d{{5,}}\.parquet"
+
+
+def describe(path: str, rows: int | None, file: io.BufferedIOBase) -> ReportFile:
+    """Return the manifest's entry of a file, read from its current position to its end."""
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return ReportFile(path, rows, file.tell(), digest)
+
+
+class Drafts(abc.ABC):
+    """Files that nobody sees until they get their names together, or are removed.
+
+    A context manager: on leaving it, what was not published is removed.
     """
-
-    def __init__(self, root: Path) -> None:
-        """Take the output folder."""
-        self._root = root
-        self._parts: dict[str, Path] = {}  # by path, in the order written
 
     def __enter__(self) -> "Drafts":
         """Begin with no files."""
@@ -67,50 +64,43 @@ class Drafts:
         trace: TracebackType | None,
     ) -> None:
         """Remove what was not published."""
-        for part in self._parts.values():
-            part.unlink(missing_ok=True)
+        self.discard()
 
-    @contextlib.contextmanager
-    def write(self, path: str) -> Iterator[IO[bytes]]:
-        """Open a file for writing under another name in its folder.
+    @abc.abstractmethod
+    def write(self, path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+        """Open a file for writing.
 
         Args:
             path: relative to the output folder.
 
-        Yields:
-            A binary file; it is synced to disk on leaving.
+        Returns:
+            Gives a binary file; on leaving, all of it is with the store, and lasts.
         """
-        final = self._root / path
-        final.parent.mkdir(parents=True, exist_ok=True)
-        part = final.with_name(f".{final.name}.{uuid.uuid4().hex}.part")
-        with part.open("xb") as file:
-            self._parts[path] = part
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
 
+    @abc.abstractmethod
     def describe(self, path: str, rows: int | None) -> ReportFile:
         """Return the manifest's entry of a file that was written here."""
-        with self._parts[path].open("rb") as file:
-            return _describe(path, rows, file)
 
+    @abc.abstractmethod
     def publish(self) -> None:
-        """Rename the files over whatever has their names, in the order written."""
-        for path, part in list(self._parts.items()):
-            part.replace(self._root / path)
-            del self._parts[path]
+        """Put the files in the place of whatever has their names, in the order written."""
+
+    @abc.abstractmethod
+    def discard(self) -> None:
+        """Remove what was not published."""
 
 
-class Store:
+class Store(abc.ABC):
     """Files of one output folder, each published whole or not at all."""
 
-    def __init__(self, output: str) -> None:
-        """Take the output folder, which is made when the first file is written."""
-        self.root = local_root(output)
+    @property
+    @abc.abstractmethod
+    def shown(self) -> str:
+        """The folder as messages name it."""
 
+    @abc.abstractmethod
     def drafts(self) -> Drafts:
         """Begin files that are to appear together."""
-        return Drafts(self.root)
 
     @contextlib.contextmanager
     def publish(self, path: str) -> Iterator[IO[bytes]]:
@@ -120,40 +110,33 @@ class Store:
             path: relative to the folder.
 
         Yields:
-            A binary file under another name in the same folder; on leaving it is synced to disk
-            and renamed over whatever has the name.
+            A binary file; see ``Drafts.write``.
         """
         with self.drafts() as drafts:
             with drafts.write(path) as file:
                 yield file
             drafts.publish()
 
-    def describe(self, path: str, rows: int | None) -> ReportFile:
-        """Return the manifest's entry of a file that was published."""
-        with self.open(path) as file:
-            return _describe(path, rows, file)
+    @abc.abstractmethod
+    def open(self, path: str) -> io.BufferedIOBase:
+        """Open a published file for reading; it can be sought."""
 
-    def open(self, path: str) -> io.BufferedReader:
-        """Open a published file for reading."""
-        return (self.root / path).open("rb")
-
+    @abc.abstractmethod
     def remove(self, path: str) -> None:
-        """Remove a file if it is there; folders on the way are never followed out of the root."""
-        target = self.root / path
-        if target.parent.resolve().is_relative_to(self.root.resolve()):
-            target.unlink(missing_ok=True)
+        """Remove a file if it is there."""
 
+    @abc.abstractmethod
     def sync(self) -> None:
         """Make the names of the published files last."""
-        for folder in (self.root, *(self.root / name for name in ("images", "groups", "edges"))):
-            if folder.is_dir():
-                descriptor = os.open(folder, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
 
+    @abc.abstractmethod
+    def check_lock(self, run_id: str) -> None:
+        """Refuse to go on where another run holds the folder.
 
-def _describe(path: str, rows: int | None, file: io.BufferedReader) -> ReportFile:
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return ReportFile(path, rows, file.tell(), digest)
+        Raises:
+            OutputLostError: another run holds it.
+        """
+
+    @abc.abstractmethod
+    def discard(self, run_id: str) -> None:
+        """Remove what a run left that published no manifest; the files of others stay."""

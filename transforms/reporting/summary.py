@@ -14,6 +14,7 @@ GENERATORS = ("wavelet", "words")
 
 # Begin the counts of edges by what proposed them.
 _COMPARED, _VERIFIED = "compared by ", "verified by "
+_FAILED = "failed as "  # begins the counts of failed rows by their error_type
 _BINS = 20  # of the quality scores, equal widths over 0..1
 
 
@@ -60,6 +61,8 @@ def tally(name: str, table: pa.Table) -> Tally:
     for score in table["quality_score"].drop_null().to_pylist():
         bins[min(max(int(score * _BINS), 0), _BINS - 1)] += 1
     counts = Counter(table["status"].to_pylist())
+    failed = table.filter(pc.equal(table["status"], "failed"))["error_type"].to_pylist()
+    counts.update(f"{_FAILED}{error_type}" for error_type in failed)
     size = pc.sum(table["size_bytes"]).as_py() or 0
     return Tally({"images": len(table), "size_bytes": size, **counts}, bins)
 
@@ -100,6 +103,7 @@ class Gathered(NamedTuple):
     tally: Tally
     stats: Mapping[str, Sequence[StageStats]]  # by stage
     caps: Sequence[Cap]
+    requests: Sequence[RequestCount] = ()  # of the writers; those of a stage are in its stats
 
 
 def check_counts(gathered: Gathered) -> dict[str, int]:
@@ -161,6 +165,7 @@ def summarise(
     return {
         "run_id": run_id,
         "counts": counts,
+        "failures": _failures(gathered.tally.counts),
         "stages": stages,
         "bytes": {
             "listed": gathered.tally.counts.get("size_bytes", 0),
@@ -168,7 +173,7 @@ def summarise(
             "read_second": sum(p.bytes_read for p in gathered.stats.get("features", ())),
             "reclaimable": gathered.tally.counts.get("reclaimable", 0),
         },
-        "requests": _requests(every),
+        "requests": _requests([*gathered.requests, *(r for part in every for r in part.requests)]),
         # Features of stages 3 and 4: made for so many contents, and not needed for the rest.
         "features": {"computed": computed, "freed": readable - computed},
         "generators": _generators(gathered),
@@ -181,10 +186,17 @@ def summarise(
     }
 
 
-def _requests(parts: Sequence[StageStats]) -> dict[str, Any]:
+def _failures(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return how many inputs failed by ``error_type``, the most frequent first."""
+    found = [(n, key.removeprefix(_FAILED)) for key, n in counts.items() if key.startswith(_FAILED)]
+    # Equal counts by name, so that the same report always reads the same.
+    return {name: n for n, name in sorted(found, key=lambda one: (-one[0], one[1]))}
+
+
+def _requests(parts: Sequence[RequestCount]) -> dict[str, Any]:
     """Return what was asked of stores: requests by kind and status, retries, seconds waited."""
     found: dict[tuple[str, str], RequestCount] = {}
-    for one in (one for part in parts for one in part.requests):
+    for one in parts:
         key = (one.kind, one.status)
         before = found.get(key, RequestCount(*key, 0, 0, 0, 0, 0))
         sums = (a + b for a, b in zip(before[2:], one[2:], strict=True))

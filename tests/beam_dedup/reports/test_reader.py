@@ -20,7 +20,7 @@ from tests.transforms.reporting.made import (
     write_table,
 )
 from transforms.reporting.schema import TABLES, to_arrow
-from transforms.reporting.store import Store
+from transforms.reporting.stores import open_store
 
 A, B, C, D = (f"file:///in/{name}.jpg" for name in "abcd")
 
@@ -48,7 +48,6 @@ def test_a_report_is_read_back_whole(tmp_path):
     assert report.groups.equals(to_arrow(TABLES["groups"], GROUPS))
     assert report.edges.equals(to_arrow(TABLES["edges"], EDGES))
     assert report.summary["options"] == {"profile": "fast"}
-    assert report.failures() == {"truncated": 1}
     assert report.check() == []
 
 
@@ -58,21 +57,10 @@ def test_an_empty_report_is_sound(tmp_path):
     assert _open(tmp_path).check() == []
 
 
-def test_failures_are_counted_most_frequent_first(tmp_path):
-    kinds = ["timeout", "other", "crashed", "other"]
-    rows = [failed_row(f"{i}")._replace(error_type=kind) for i, kind in enumerate(kinds)]
-    write_by_hand(tmp_path, "r", rows, [], [])
-    assert list(_open(tmp_path).failures().items()) == [
-        ("other", 2),
-        ("crashed", 1),
-        ("timeout", 1),
-    ]
-
-
 def test_a8_stale_files_are_not_read(output):
     stale = to_arrow(TABLES["images"], [image_row("stale.jpg")])
-    write_table(Store(str(output)), "images/run-0-00000.parquet", stale)
-    write_table(Store(str(output)), "images/run-1-00001.parquet", stale)
+    write_table(open_store(str(output)), "images/run-0-00000.parquet", stale)
+    write_table(open_store(str(output)), "images/run-1-00001.parquet", stale)
     report = _open(output)
     assert report.images.equals(to_arrow(TABLES["images"], IMAGES))
     assert report.check() == []
@@ -124,7 +112,7 @@ def test_a8_a_missing_or_changed_file_is_found(output, path):
 def _renamed(output, table, change):
     """Replace a table's file by a changed one, and let the manifest name it."""
     path = f"{table}/run-1-00000.parquet"
-    entry = write_table(Store(str(output)), path, change(pq.ParquetFile(output / path).read()))
+    entry = write_table(open_store(str(output)), path, change(pq.ParquetFile(output / path).read()))
     manifest = json.loads((output / "manifest.json").read_bytes())
     files = [entry._asdict() if e["path"] == path else e for e in manifest["files"]]
     (output / "manifest.json").write_text(json.dumps({**manifest, "files": files}))
@@ -145,9 +133,12 @@ def test_a_missing_column_is_an_error(output):
 
 def test_a_file_that_is_no_parquet_is_an_error(output):
     manifest = json.loads((output / "manifest.json").read_bytes())
-    with Store(str(output)).publish("images/run-1-00000.parquet") as file:
-        file.write(b"no table")
-    entry = Store(str(output)).describe("images/run-1-00000.parquet", 5)._asdict()
+    path = "images/run-1-00000.parquet"
+    with open_store(str(output)).drafts() as drafts:
+        with drafts.write(path) as file:
+            file.write(b"no table")
+        entry = drafts.describe(path, 5)._asdict()
+        drafts.publish()
     files = [entry if e["path"] == entry["path"] else e for e in manifest["files"]]
     (output / "manifest.json").write_text(json.dumps({**manifest, "files": files}))
     with pytest.raises(ReportError, match="is no table of images"):

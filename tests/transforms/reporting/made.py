@@ -10,7 +10,7 @@ from transforms.records import Cap, EdgeRow, GroupRow, ImageRow, StageStats
 from transforms.report import ReportInput, WriteReport
 from transforms.reporting.manifest import publish_report
 from transforms.reporting.schema import TABLES, to_arrow
-from transforms.reporting.store import Store
+from transforms.reporting.stores import open_store
 from transforms.reporting.summary import EMPTY, Gathered, summarise, tally
 
 GROUP = "g3138bb9bc78df27c"  # "g" and 16 hex digits of the SHA-256 of "11" * 32
@@ -124,7 +124,7 @@ def run_report(
 
 def write_by_hand(output, run_id, images=IMAGES, groups=GROUPS, edges=EDGES, counts=None):
     """Write a report without a pipeline, which also takes rows that ``WriteReport`` refuses."""
-    store = Store(str(output))
+    store = open_store(str(output))
     files, tallies = [], EMPTY
     for name, rows in (("images", images), ("groups", groups), ("edges", edges)):
         table = to_arrow(TABLES[name], rows)
@@ -145,9 +145,12 @@ def write_by_hand(output, run_id, images=IMAGES, groups=GROUPS, edges=EDGES, cou
 
 def write_table(store, path, table):
     """Publish a table and return its manifest entry."""
-    with store.publish(path) as file:
-        pq.write_table(table, file)
-    return store.describe(path, len(table))
+    with store.drafts() as drafts:
+        with drafts.write(path) as file:
+            pq.write_table(table, file)
+        described = drafts.describe(path, len(table))
+        drafts.publish()
+    return described
 
 
 def json_bytes(value):
@@ -164,13 +167,14 @@ def tree(folder):
 
 
 def summary_of(
-    images=IMAGES, groups=GROUPS, edges=EDGES, *, listed=None, stats=(STATS,), caps=(CAP,)
-):
+    images=IMAGES, groups=GROUPS, edges=EDGES, *, listed=None, stats=(STATS,), caps=(CAP,),
+    requests=(),
+):  # fmt: skip
     """Return the summary of rows."""
     total = EMPTY
     for name, rows in (("images", images), ("groups", groups), ("edges", edges)):
         total = total.plus(tally(name, to_arrow(TABLES[name], rows)))
     listed = len(images) if listed is None else listed
     by_stage = {one.stage: [one] for one in stats}
-    gathered = Gathered(listed, total, by_stage, caps)
+    gathered = Gathered(listed, total, by_stage, caps, requests)
     return summarise("run-1", gathered, {"profile": "fast"}, {"python": "3"})

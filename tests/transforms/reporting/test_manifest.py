@@ -6,9 +6,11 @@ import logging
 
 import pytest
 
+from tests.places import Place
 from tests.transforms.reporting.made import json_bytes, tree
+from transforms.reporting.folder import LocalStore
 from transforms.reporting.manifest import MANIFEST, publish_report, read_manifest
-from transforms.reporting.store import Store
+from transforms.reporting.stores import open_store
 
 COUNTS = {"listed": 0, "unique": 0, "best": 0, "duplicate": 0, "failed": 0, "groups": 0}
 ENTRY = {"path": "images/x-00000.parquet", "rows": 0, "size_bytes": 1, "sha256": "00"}
@@ -18,25 +20,28 @@ def _manifest(**changes):
     return {"run_id": "x", "created": "now", "counts": COUNTS, "files": [ENTRY], **changes}
 
 
-def _publish(root, run_id, *names):
-    store = Store(str(root))
+def _publish(output, run_id, *names):
+    store = open_store(str(output))
     with store.drafts() as drafts:
         files = []
         for name in names:
             path = f"images/{run_id}-{name}.parquet"
-            with store.publish(path) as file:
-                file.write(run_id.encode())
-            files.append(store.describe(path, 0))
+            with store.drafts() as shard:
+                with shard.write(path) as file:
+                    file.write(run_id.encode())
+                files.append(shard.describe(path, 0))
+                shard.publish()
         with drafts.write("report.csv") as file:
             file.write(run_id.encode())
         files.append(drafts.describe("report.csv", 0))
         publish_report(store, drafts, run_id, "now", COUNTS, files)
 
 
-def test_the_whole_manifest(tmp_path):
-    _publish(tmp_path, "r", "1", "0")
+def test_the_whole_manifest(place: Place) -> None:
+    _publish(place.output, "r", "1", "0")
     digest = "454349e422f05297191ead13e21d3db520e5abef52055e4964b82fb213f593a1"
-    assert json.loads((tmp_path / MANIFEST).read_bytes()) == {
+    manifest = json.loads(place.files()[MANIFEST])
+    assert manifest == {
         "run_id": "r",
         "created": "now",
         "counts": COUNTS,
@@ -46,25 +51,18 @@ def test_the_whole_manifest(tmp_path):
             {"path": "report.csv", "rows": 0, "size_bytes": 1, "sha256": digest},
         ],
     }
-    assert read_manifest(Store(str(tmp_path))) == json.loads((tmp_path / MANIFEST).read_bytes())
+    assert read_manifest(open_store(place.output)) == manifest
 
 
-def test_p15_an_earlier_manifests_files_go_and_others_stay(tmp_path):
-    _publish(tmp_path, "old", "0", "1", "2")
-    for name in ("images/mine.parquet", "images/older-0.parquet", "notes.txt", "metrics.json"):
-        (tmp_path / name).write_bytes(b"keep")
-    _publish(tmp_path, "new", "0")
-    found = tree(tmp_path)
+def test_p15_an_earlier_manifests_files_go_and_others_stay(place: Place) -> None:
+    _publish(place.output, "old", "0", "1", "2")
+    others = ("images/mine.parquet", "images/older-0.parquet", "metrics.json", "notes.txt")
+    place.put(dict.fromkeys(others, b"keep"))
+    _publish(place.output, "new", "0")
+    found = place.files()
     found.pop(MANIFEST)
-    assert found == {
-        "images": None,
-        "images/mine.parquet": b"keep",
-        "images/new-0.parquet": b"new",
-        "images/older-0.parquet": b"keep",
-        "metrics.json": b"keep",
-        "notes.txt": b"keep",
-        "report.csv": b"new",
-    }
+    ours = {"images/new-0.parquet": b"new", "report.csv": b"new"}
+    assert found == dict.fromkeys(others, b"keep") | ours
 
 
 def test_the_earlier_report_is_whole_until_all_is_written(tmp_path, monkeypatch):
@@ -99,16 +97,16 @@ def test_n3_an_earlier_manifest_touches_nothing_outside(tmp_path, path):
     _publish(root, "new", "0")
     for photo in (tmp_path / "photo", outside / "photo", root / "kept.txt"):
         assert photo.read_bytes() == b"mine"
-    assert read_manifest(Store(str(root)))["run_id"] == "new"
+    assert read_manifest(open_store(str(root)))["run_id"] == "new"
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "Manifest.JSON", ".beam-dedup.lock"])
-def test_an_earlier_manifest_cannot_name_the_manifest_or_the_lock(tmp_path, name):
-    (tmp_path / ".beam-dedup.lock").write_bytes(b"held")
-    (tmp_path / MANIFEST).write_bytes(json_bytes(_manifest(files=[{**ENTRY, "path": name}])))
-    _publish(tmp_path, "new", "0")
-    assert read_manifest(Store(str(tmp_path)))["run_id"] == "new"
-    assert (tmp_path / ".beam-dedup.lock").read_bytes() == b"held"
+def test_an_earlier_manifest_cannot_name_the_manifest_or_the_lock(place: Place, name: str) -> None:
+    manifest = json_bytes(_manifest(files=[{**ENTRY, "path": name}]))
+    place.put({".beam-dedup.lock": b"held", MANIFEST: manifest})
+    _publish(place.output, "new", "0")
+    assert read_manifest(open_store(place.output))["run_id"] == "new"
+    assert place.files()[".beam-dedup.lock"] == b"held"
 
 
 def test_a_file_that_cannot_be_removed_does_not_fail_the_run(tmp_path, monkeypatch, caplog):
@@ -117,10 +115,10 @@ def test_a_file_that_cannot_be_removed_does_not_fail_the_run(tmp_path, monkeypat
     def denied(*_):
         raise OSError(errno.EACCES, "denied")
 
-    monkeypatch.setattr(Store, "remove", denied)
+    monkeypatch.setattr(LocalStore, "remove", denied)
     with caplog.at_level(logging.WARNING):
         _publish(tmp_path, "new", "0")
-    assert read_manifest(Store(str(tmp_path)))["run_id"] == "new"
+    assert read_manifest(open_store(str(tmp_path)))["run_id"] == "new"
     assert [r.getMessage() for r in caplog.records] == [
         f"1 files of the earlier report in {str(tmp_path)!r} cannot be removed"
     ]
@@ -134,7 +132,7 @@ def test_r13_a_manifest_that_cannot_be_written_changes_nothing(tmp_path, monkeyp
     def full(_):
         raise OSError(errno.ENOSPC, "disk full")
 
-    monkeypatch.setattr(Store, "sync", full)
+    monkeypatch.setattr(LocalStore, "sync", full)
     with pytest.raises(OSError, match="disk full"):
         _publish(tmp_path, "new", "0")
     after = tree(tmp_path)
@@ -142,11 +140,15 @@ def test_r13_a_manifest_that_cannot_be_written_changes_nothing(tmp_path, monkeyp
     assert after == before
 
 
-def test_no_manifest_is_none(tmp_path):
+def test_no_manifest_is_none(place: Place) -> None:
+    assert read_manifest(open_store(place.output)) is None
+    place.put({"notes.txt": b""})
+    assert read_manifest(open_store(place.output)) is None
+
+
+def test_no_folder_has_no_manifest(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    assert read_manifest(Store(str(tmp_path))) is None
-    assert read_manifest(Store(str(tmp_path / "absent"))) is None
-    assert read_manifest(Store(str(tmp_path / "file"))) is None
+    assert read_manifest(open_store(str(tmp_path / "file"))) is None
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,8 @@ def test_no_manifest_is_none(tmp_path):
         (json_bytes(_manifest(files=[{**ENTRY, "path": "\ud800"}])), "outside the folder"),
     ],
 )
-def test_a_damaged_manifest_is_refused(tmp_path, content, message):
-    (tmp_path / MANIFEST).write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        read_manifest(Store(str(tmp_path)))
+def test_a_damaged_manifest_is_refused(place: Place, content: bytes, message: str) -> None:
+    place.put({MANIFEST: content})
+    with pytest.raises(ValueError, match=message) as caught:
+        read_manifest(open_store(place.output))
+    assert repr(place.shown) in str(caught.value)

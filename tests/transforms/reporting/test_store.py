@@ -1,40 +1,21 @@
-"""The store publishes files whole or not at all, and touches nothing outside its folder."""
+"""Every store publishes files whole or not at all, and touches nothing outside its folder."""
 
-import errno
-import os
+import pickle
 
+import pyarrow.parquet as pq
 import pytest
 
-from tests.transforms.reporting.made import tree
+from tests.places import Place
+from tests.transforms.reporting.made import IMAGES
 from transforms.records import ReportFile
-from transforms.reporting.store import Store, is_report_path, local_root
+from transforms.reporting.schema import TABLES, to_arrow
+from transforms.reporting.store import is_report_path
+from transforms.reporting.stores import open_store
 
 
 def _write(store, path, data):
     with store.publish(path) as file:
         file.write(data)
-
-
-@pytest.mark.parametrize(
-    ("output", "root"),
-    [("/out/a", "/out/a"), ("file:///out/a%20b%25", "/out/a b%"), ("/o/x://y", "/o/x:/y")],
-)
-def test_an_output_is_a_path_or_a_file_uri(output, root):
-    assert str(local_root(output)) == root
-
-
-def test_a_relative_output_is_made_absolute(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert local_root("out") == tmp_path / "out"
-
-
-@pytest.mark.parametrize(
-    ("output", "message"),
-    [("", "no output folder"), ("s3://b/x", "on 's3' storage"), ("azfs://a/b", "on 'azfs'")],
-)
-def test_other_outputs_are_refused(output, message):
-    with pytest.raises(ValueError, match=message):
-        local_root(output)
 
 
 @pytest.mark.parametrize(
@@ -53,80 +34,116 @@ def test_other_names_may_not_be_in_a_manifest(path):
     assert not is_report_path(path)
 
 
-def test_publish_replaces_a_file_and_describes_it(tmp_path):
-    store = Store(str(tmp_path))
-    _write(store, "images/a", b"old")
-    _write(store, "images/a", b"abc")
-    assert tree(tmp_path) == {"images": None, "images/a": b"abc"}
-    assert store.describe("images/a", 3) == ReportFile(
-        "images/a", 3, 3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    )
+def test_publish_replaces_a_file(place: Place) -> None:
+    store = open_store(place.output)
+    for data in (b"old", b"abc"):
+        _write(store, "images/a", data)
+        assert place.files() == {"images/a": data}
+        with store.open("images/a") as file:
+            assert file.read() == data
 
 
-def test_a_file_appears_only_when_it_is_whole(tmp_path):
-    store = Store(str(tmp_path))
+def test_a_store_that_was_sent_to_a_worker_writes_there(place: Place) -> None:
+    store = open_store(place.output)
+    assert store.shown == place.shown
+    _write(pickle.loads(pickle.dumps(store)), "a", b"abc")  # noqa: S301 - our own bytes
+    assert place.files() == {"a": b"abc"}
+
+
+def test_a_file_is_described_before_it_is_there(place: Place) -> None:
+    with open_store(place.output).drafts() as drafts:
+        for path, data in (("a", b"abc"), ("images/b", b"")):
+            with drafts.write(path) as file:
+                file.write(data)
+        assert drafts.describe("a", 3) == ReportFile(
+            "a", 3, 3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        )
+        assert drafts.describe("images/b", None) == ReportFile(
+            "images/b", None, 0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        )
+        drafts.publish()
+    assert place.files() == {"a": b"abc", "images/b": b""}
+
+
+def test_a_table_is_written_and_read_in_pieces(place: Place) -> None:
+    store, table = open_store(place.output), to_arrow(TABLES["images"], IMAGES)
+    with store.publish("images/a") as file:
+        pq.write_table(table, file, row_group_size=2)
+    with store.open("images/a") as file:
+        parts = pq.ParquetFile(file)
+        assert parts.read_row_group(1).equals(table.slice(2, 2))
+        assert parts.read(columns=["uri"]).equals(table.select(["uri"]))
+
+
+def test_a_file_appears_only_when_it_is_whole(place: Place) -> None:
+    store = open_store(place.output)
     _write(store, "a", b"old")
-    with store.publish("a") as file:
-        file.write(b"new")
-        file.flush()
-        assert (tmp_path / "a").read_bytes() == b"old"
-    assert tree(tmp_path) == {"a": b"new"}
+    for name in ("a", "b"):
+        with store.publish(name) as file:
+            file.write(b"new")
+            file.flush()
+            with store.open("a") as before:
+                assert before.read() == (b"old" if name == "a" else b"new")
+            with pytest.raises(FileNotFoundError):
+                store.open("b")
+    assert place.files() == {"a": b"new", "b": b"new"}
 
 
-def test_r13_a_body_that_fails_leaves_the_old_file_and_no_part(tmp_path):
-    store = Store(str(tmp_path))
+def test_r13_a_body_that_fails_leaves_the_old_file_and_nothing_else(place: Place) -> None:
+    store = open_store(place.output)
     _write(store, "a", b"old")
-    with pytest.raises(TypeError), store.publish("a") as file:
-        file.write([file.write(b"new")])
-    assert tree(tmp_path) == {"a": b"old"}
+    for name in ("a", "b"):
+        with pytest.raises(TypeError), store.publish(name) as file:
+            file.write([file.write(b"new")])
+    assert place.files() == {"a": b"old"}
 
 
-def test_r13_a_sync_that_fails_leaves_the_old_file_and_no_part(tmp_path, monkeypatch):
-    store = Store(str(tmp_path))
+def test_drafts_that_are_not_published_are_not_there(place: Place) -> None:
+    store = open_store(place.output)
     _write(store, "a", b"old")
+    with store.drafts() as drafts:
+        for name in ("a", "b"):
+            with drafts.write(name) as file:
+                file.write(b"new")
+    assert place.files() == {"a": b"old"}
+    with pytest.raises(FileNotFoundError):
+        store.open("b")
 
-    def full(_):
-        raise OSError(errno.ENOSPC, "disk full")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="full"):
-        _write(store, "a", b"new")
-    assert tree(tmp_path) == {"a": b"old"}
-
-
-def test_drafts_appear_together_in_the_order_written(tmp_path, monkeypatch):
-    store = Store(str(tmp_path))
-    renamed = []
-    replace = type(tmp_path).replace
-    monkeypatch.setattr(
-        type(tmp_path), "replace", lambda a, b: (renamed.append(b.name), replace(a, b))
-    )
+def test_drafts_appear_together_when_all_are_written(place: Place) -> None:
+    store = open_store(place.output)
+    _write(store, "a", b"old")
     with store.drafts() as drafts:
         for name in ("c", "a", "b"):
             with drafts.write(name) as file:
                 file.write(name.encode())
-            assert drafts.describe(name, None).size_bytes == 1
-        assert renamed == []
+            with store.open("a") as before:
+                assert before.read() == b"old"
         drafts.publish()
-    assert renamed == ["c", "a", "b"]
-    assert tree(tmp_path) == {"a": b"a", "b": b"b", "c": b"c"}
+    assert place.files() == {"a": b"a", "b": b"b", "c": b"c"}
 
 
-def test_drafts_that_are_not_published_are_removed(tmp_path):
-    with Store(str(tmp_path)).drafts() as drafts, drafts.write("a") as file:
-        file.write(b"a")
-    assert tree(tmp_path) == {}
+def test_what_is_not_there_is_not_found_and_need_not_be_removed(place: Place) -> None:
+    store = open_store(place.output)
+    with pytest.raises(FileNotFoundError):
+        store.open("manifest.json")
+    store.remove("images/a")
+    place.put({"images/a": b"x", "images/ab": b"y"})
+    store.remove("images/a")
+    assert place.files() == {"images/ab": b"y"}
 
 
-def test_n3_remove_follows_no_folder_out_of_the_root(tmp_path):
-    root, outside = tmp_path / "out", tmp_path / "outside"
-    root.mkdir()
-    outside.mkdir()
-    (outside / "photo").write_bytes(b"mine")
-    (root / "images").symlink_to(outside)
-    (root / "link").symlink_to(outside / "photo")
-    store = Store(str(root))
-    for path in ("images/photo", "../outside/photo", str(outside / "photo"), "link", "absent"):
-        store.remove(path)
-    assert tree(outside) == {"photo": b"mine"}
-    assert sorted(path.name for path in root.iterdir()) == ["images"]
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("", "no output folder"),
+        ("s3://b/x", "on 's3' storage"),
+        ("azfs://a", "account of an azfs URI"),
+        ("azfs://account/A", "container of an azfs URI"),
+        ("azfs://account/container/a/../b", "leave out segments"),
+        ("azfs://account/container/" + "x" * 900, "below 800 characters"),
+    ],
+)
+def test_other_outputs_are_refused(output, message):
+    with pytest.raises(ValueError, match=message):
+        open_store(output)

@@ -11,7 +11,7 @@ from tests.transforms.reporting.made import (
     image_row,
     summary_of,
 )
-from transforms.records import Cap, StageStats
+from transforms.records import Cap, RequestCount, StageStats
 from transforms.reporting.schema import TABLES, to_arrow
 from transforms.reporting.summary import add_up, stage_summary, tally
 
@@ -22,6 +22,7 @@ def test_the_whole_summary():
         "counts": {
             "listed": 5, "unique": 1, "best": 1, "duplicate": 2, "failed": 1, "groups": 1,
         },
+        "failures": {"truncated": 1},
         "stages": [
             {
                 "name": "fingerprint", "seconds": 2.0, "cpu_seconds": 0.5, "workers": 1,
@@ -77,6 +78,26 @@ def test_quality_scores_are_counted_in_bins():
     rows = [image_row(f"{i}", quality_score=score) for i, score in enumerate(scores)]
     bins = tally("images", to_arrow(TABLES["images"], [*rows, failed_row("x")])).quality
     assert bins == [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2]
+
+
+def test_failures_are_counted_most_frequent_first():
+    kinds = ["timeout", "other", "crashed", "other"]
+    rows = [failed_row(f"{i}")._replace(error_type=kind) for i, kind in enumerate(kinds)]
+    failures = summary_of(rows, [], [])["failures"]
+    assert list(failures.items()) == [("other", 2), ("crashed", 1), ("timeout", 1)]
+
+
+def test_the_requests_of_stages_and_writers_are_added_up():
+    read = RequestCount("read", "200", 3, 1, 250_000, 10, 0)
+    written = RequestCount("write", "201", 2, 0, 0, 0, 7)
+    stats = (STATS._replace(requests=[read]), STATS._replace(stage="color", requests=[read]))
+    assert summary_of(stats=stats, requests=[written, written])["requests"] == {
+        "sent": 10, "retries": 2, "seconds_throttled": 0.5, "bytes_received": 20,
+        "bytes_sent": 14, "by_kind": [
+            {"kind": "read", "status": "200", "requests": 6},
+            {"kind": "write", "status": "201", "requests": 4},
+        ],
+    }  # fmt: skip
 
 
 def test_each_generator_is_counted():
