@@ -206,7 +206,7 @@ class _LeaseLock:
         lease, self._lease = self._lease, None
         self._ended.set()
         try:
-            with os_errors():
+            with contextlib.suppress(FileNotFoundError), os_errors():
                 lease.delete()
         except OSError as error:
             log.warning(

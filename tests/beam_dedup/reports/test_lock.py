@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from beam_dedup.reports import OutputBusyError, OutputLock, discard_run, write_metrics
+from tests.places import Place
 from tests.transforms.reporting.made import tree, write_by_hand
 
 LOCK = ".beam-dedup.lock"
@@ -22,52 +24,76 @@ with OutputLock(sys.argv[1], "other-run"):
 
 
 @pytest.fixture
-def holder(tmp_path):
-    """Another process that holds the lock of ``tmp_path``."""
+def holder(place: Place) -> Iterator["subprocess.Popen[bytes]"]:
+    """Another process that holds the lock of ``place``."""
     with subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", _HOLD, place.output], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
+        assert process.stdout
         assert process.stdout.readline() == b"held\n"
         yield process
         process.kill()
 
 
-def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path, holder):
-    with (
-        pytest.raises(OutputBusyError, match="another run") as caught,
-        OutputLock(str(tmp_path), "mine"),
-    ):
-        pass
+def test_a_second_process_is_refused_and_told_who_holds_it(
+    place: Place, holder: "subprocess.Popen[bytes]"
+) -> None:
+    with pytest.raises(OutputBusyError, match="another run") as caught:
+        OutputLock(place.output, "mine").__enter__()
+    assert f"output {place.shown!r} is being written" in str(caught.value)
     assert f"run other-run, pid {holder.pid}, host " in str(caught.value)
     holder.communicate(b"")
     assert holder.returncode == 0
-    assert tree(tmp_path) == {}
-    with OutputLock(str(tmp_path), "mine"):
-        pass
+    assert place.files() == {}
+    with OutputLock(place.output, "mine"):
+        assert place.files()[LOCK].startswith(f"run mine, pid {os.getpid()}, host ".encode())
+    assert place.files() == {}
 
 
-def test_a5_a_killed_holder_releases_it(tmp_path, holder):
-    os.kill(holder.pid, signal.SIGKILL)
-    holder.wait()
+def test_a5_a_killed_holder_releases_it(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"held\n"
+        os.kill(process.pid, signal.SIGKILL)
     assert (tmp_path / LOCK).exists()
     with OutputLock(str(tmp_path), "mine"):
         assert (tmp_path / LOCK).read_text().startswith(f"run mine, pid {os.getpid()}, host ")
     assert tree(tmp_path) == {}
 
 
-def test_a_second_run_in_one_process_is_refused(tmp_path):
+def test_a_second_run_in_one_process_is_refused(place: Place) -> None:
+    with OutputLock(place.output, "a"):
+        for output in (place.output, place.output.rstrip("/") + "/"):
+            with pytest.raises(OutputBusyError):
+                OutputLock(output, "b").__enter__()
+    assert place.files() == {}
+
+
+def test_one_folder_has_one_lock_however_it_is_named(tmp_path):
     with OutputLock(str(tmp_path), "a"):
-        with pytest.raises(OutputBusyError), OutputLock(str(tmp_path), "b"):
-            pass
         with pytest.raises(OutputBusyError), OutputLock(tmp_path.as_uri(), "b"):
             pass
     assert tree(tmp_path) == {}
+
+
+def test_the_lock_goes_when_the_body_fails(place: Place) -> None:
+    with pytest.raises(ZeroDivisionError), OutputLock(place.output, "r"):
+        1 / place.files()[LOCK].count(b"no such text")
+    assert place.files() == {}
 
 
 def test_the_folder_is_made_and_the_lock_goes_when_the_body_fails(tmp_path):
     output = tmp_path / "a" / "b"
     with pytest.raises(ZeroDivisionError), OutputLock(str(output), "r"):
         1 / (output / LOCK).read_bytes().count(b"no such text")
+    assert tree(tmp_path) == {"a": None, "a/b": None}
+
+
+def test_the_folder_is_made(tmp_path):
+    output = tmp_path / "a" / "b"
+    with OutputLock(str(output), "r"):
+        assert (output / LOCK).is_file()
     assert tree(tmp_path) == {"a": None, "a/b": None}
 
 
@@ -123,22 +149,31 @@ def _touch(root, *names):
         (root / name).write_bytes(b"x")
 
 
-def test_r13_discard_run_removes_one_runs_files_alone(tmp_path):
-    write_by_hand(tmp_path, "good")
-    before = tree(tmp_path)
-    part = "0123456789abcdef0123456789abcdef.part"
+def test_r13_discard_run_removes_one_runs_files_alone(place: Place) -> None:
+    write_by_hand(place.output, "good")
     others = (
         "images/bad-1-00000.parquet", "images/bad-00000-00000.parquet", "images/xbad-00000.parquet",
-        "images/bad.parquet", f"images/.bad-1-00000.parquet.{part}", "notes.txt",
+        "images/bad.parquet", "notes.txt", "bad-00000.parquet",
     )  # fmt: skip
-    _touch(tmp_path, *others)
+    place.put(dict.fromkeys(others, b"x"))
+    before = place.files()
+    names = ("images/bad-00000", "images/bad-100000", "groups/bad-00000", "edges/bad-00001")
+    place.put({f"{name}.parquet": b"x" for name in names})
+    discard_run(place.output, "bad")
+    assert place.files() == before
+
+
+def test_r13_discard_run_removes_what_was_half_written(tmp_path):
+    write_by_hand(tmp_path, "good")
+    part = "0123456789abcdef0123456789abcdef.part"
+    _touch(tmp_path, f"images/.bad-1-00000.parquet.{part}")
+    before = tree(tmp_path)
     _touch(
-        tmp_path, "images/bad-00000.parquet", "images/bad-100000.parquet",
-        f"edges/.bad-00002.parquet.{part}", "groups/bad-00000.parquet", f".report.csv.{part}",
+        tmp_path, f"edges/.bad-00002.parquet.{part}", f".report.csv.{part}",
         f".summary.json.{part}", f".manifest.json.{part}", f".metrics.json.{part}",
     )  # fmt: skip
     discard_run(str(tmp_path), "bad")
-    assert tree(tmp_path) == dict(sorted((before | dict.fromkeys(others, b"x")).items()))
+    assert tree(tmp_path) == before
 
 
 def test_discard_run_removes_folders_that_it_emptied(tmp_path):
@@ -147,17 +182,17 @@ def test_discard_run_removes_folders_that_it_emptied(tmp_path):
     assert tree(tmp_path) == {"groups": None, "groups/mine": b"x"}
 
 
-def test_discard_run_leaves_a_run_that_was_published(tmp_path):
-    write_by_hand(tmp_path, "good")
-    before = tree(tmp_path)
-    discard_run(str(tmp_path), "good")
-    assert tree(tmp_path) == before
+def test_discard_run_leaves_a_run_that_was_published(place: Place) -> None:
+    write_by_hand(place.output, "good")
+    before = place.files()
+    discard_run(place.output, "good")
+    assert place.files() == before
 
 
-def test_discard_run_beside_a_damaged_manifest(tmp_path):
-    _touch(tmp_path, "images/bad-00000.parquet", "manifest.json")
-    discard_run(str(tmp_path), "bad")
-    assert tree(tmp_path) == {"manifest.json": b"x"}
+def test_discard_run_beside_a_damaged_manifest(place: Place) -> None:
+    place.put({"images/bad-00000.parquet": b"x", "manifest.json": b"x"})
+    discard_run(place.output, "bad")
+    assert place.files() == {"manifest.json": b"x"}
 
 
 @pytest.mark.parametrize("name", ["absent", "file"])
@@ -167,7 +202,8 @@ def test_discard_run_where_there_is_no_folder(tmp_path, name):
     assert tree(tmp_path) == {"file": b"x"}
 
 
-def test_metrics_are_written_beside_the_report(tmp_path):
-    write_metrics(str(tmp_path), {"b": 1, "a": {"c": 2.5}})
-    assert json.loads((tmp_path / "metrics.json").read_bytes()) == {"a": {"c": 2.5}, "b": 1}
-    assert list(tree(tmp_path)) == ["metrics.json"]
+def test_metrics_are_written_beside_the_report(place: Place) -> None:
+    write_metrics(place.output, {"b": 1, "a": {"c": 2.5}})
+    files = place.files()
+    assert json.loads(files["metrics.json"]) == {"a": {"c": 2.5}, "b": 1}
+    assert list(files) == ["metrics.json"]
