@@ -453,8 +453,18 @@ def parse(argv: list[str]) -> tuple[PipelineConfig, RunConfig, list[str]]:
     )
     if values.output is None and not values.dry_run:
         raise UsageError("no output folder is given; give one with --output")
+    if beam_args:
+        _use_for_file_systems(beam_args)
     recorded = _recorded_options(config, beam_options)
     return dataclasses.replace(config, options=recorded), run, beam_args
+
+
+def _use_for_file_systems(beam_args: list[str]) -> None:
+    """Have Beam's file systems know their options before there is a pipeline."""
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    FileSystems.set_options(PipelineOptions(beam_args))
 
 
 _SAME_NAMES = (

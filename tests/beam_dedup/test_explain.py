@@ -353,7 +353,8 @@ def test_what_is_no_pair_of_images_is_one_line(
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [
-        ("s3://bucket/a.jpg", 2, "scheme 's3' is not supported"),
+        ("abfs://bucket/a.jpg", 2, "scheme 'abfs' is not supported"),
+        ("s3://bucket/a.jpg", 2, "pip install 'apache-beam[aws]'"),
         ("", 2, "an input is empty"),
         ("/x?sig=c2VjcmV0", 2, "is refused: it holds a secret"),
     ],

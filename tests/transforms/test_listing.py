@@ -376,7 +376,7 @@ def test_a_relative_input_is_pinned_to_the_current_folder(tmp_path, monkeypatch)
         "https://u:hidden@host/a",
         "ftp://hidden/a",
         "ftp://host/folder/hidden",
-        "gs://hidden/a",
+        "abfs://hidden/a",
         "data://hidden",
     ],
 )

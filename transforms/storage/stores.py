@@ -74,7 +74,29 @@ def _azure() -> Store:
     )
 
 
-_STORES: dict[str, Callable[[], Store]] = {"azfs": _azure, "file": lambda: _LOCAL}
+@functools.cache
+def _beam() -> Store:
+    from transforms.storage import filesystems
+
+    return Store(
+        filesystems.check_uri,
+        filesystems.source_of,
+        filesystems.walk,
+        filesystems.Names,
+        filesystems.local_copy,
+        filesystems.read,
+        split=filesystems.split,
+        is_remote=True,
+    )
+
+
+_STORES: dict[str, Callable[[], Store]] = {
+    "azfs": _azure,
+    "file": lambda: _LOCAL,
+    "gs": _beam,
+    "hdfs": _beam,
+    "s3": _beam,
+}
 
 
 def store_of(text: str, where: str) -> Store:

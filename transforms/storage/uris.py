@@ -9,9 +9,8 @@ import os
 import re
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-SCHEMES = frozenset(
-    {"azfs", "file"}
-)  # the allowlist; transforms.storage.stores has one store for each
+# The allowlist; transforms.storage.stores has a store for each.
+SCHEMES = frozenset({"azfs", "file", "gs", "hdfs", "s3"})
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)://|(file):/", re.IGNORECASE)
 _FILE = re.compile(r"file:(?://(?:localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
