@@ -1,42 +1,26 @@
 """One run at a time in an output folder, and nothing left of a run that failed."""
 
-import contextlib
 import fcntl
-import io
 import json
-import logging
 import os
 import socket
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transforms.access import LOCAL, Access
-from transforms.reporting.blobs import BlobStore, os_errors
+from transforms.reporting.folder import LocalStore
 from transforms.reporting.manifest import read_manifest
 from transforms.reporting.store import LOCK, claim_of
 from transforms.reporting.stores import open_store
-from transforms.storage.azure.account import Lease
-from transforms.storage.errors import StorageError
 
-# A killed client keeps the folder for the one, and has two more tries if one renewal fails;
-# https://learn.microsoft.com/rest/api/storageservices/lease-blob allows 15 to 60 s.
-_LEASE_S, _RENEW_S = 60, 20.0
-
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from beam_dedup.reports.lease import LeaseLock
 
 
 class OutputBusyError(ValueError):
     """Another run is writing into the same output folder."""
-
-
-def _busy(shown: str, holder: str, hint: str = "") -> OutputBusyError:
-    return OutputBusyError(
-        f"output {shown!r} is being written by another run"
-        f" ({holder or 'unknown'!r}); wait for it{hint} or choose another folder"
-    )
 
 
 class OutputLock:
@@ -53,12 +37,16 @@ class OutputLock:
             ValueError: if the output is on a kind of storage that cannot be written.
         """
         store = open_store(output, access)
+        self._shown = store.shown
         holder = f"{claim_of(run_id)}pid {os.getpid()}, host {socket.gethostname()}"
-        self._lock: _FileLock | _LeaseLock
-        if isinstance(store, BlobStore):
-            self._lock = _LeaseLock(store, holder)
-        else:
+        self._lock: "_FileLock | LeaseLock"
+        if isinstance(store, LocalStore):
             self._lock = _FileLock(store.root / LOCK, holder)
+        else:
+            # Not at the top: a job on local files has no use for it.
+            from beam_dedup.reports.lease import LeaseLock
+
+            self._lock = LeaseLock(store, holder)
 
     def __enter__(self) -> "OutputLock":
         """Take the lock.
@@ -67,7 +55,12 @@ class OutputLock:
             OutputBusyError: if another run holds it.
             OSError: if the folder cannot be made or written.
         """
-        self._lock.take()
+        other = self._lock.take()
+        if other is not None:
+            raise OutputBusyError(
+                f"output {self._shown!r} is being written by another run"
+                f" ({other or 'unknown'!r}); wait for it{self._lock.hint} or choose another folder"
+            )
         return self
 
     def __exit__(
@@ -83,17 +76,22 @@ class OutputLock:
 class _FileLock:
     """The operating system's lock of a file (flock), which ends with its process."""
 
+    hint = ""
+
     def __init__(self, path: Path, holder: str) -> None:
         self._path = path
         self._holder = holder
         self._descriptor: int | None = None
 
-    def take(self) -> None:
+    def take(self) -> str | None:
+        """Take the lock; where another run holds it, return what it says of itself."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        while self._descriptor is None:
-            self._descriptor = self._take()
+        other = None
+        while self._descriptor is None and other is None:
+            other = self._try()
+        return other
 
-    def _take(self) -> int | None:
+    def _try(self) -> str | None:
         # A link under this name is refused, or the file that it leads to would be overwritten.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self._path, flags, 0o644)
@@ -101,18 +99,16 @@ class _FileLock:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                holder = os.read(descriptor, 4096).decode("utf-8", "replace")
-                raise _busy(str(self._path.parent), holder) from None
+                return os.read(descriptor, 4096).decode("utf-8", "replace")
             # Whoever held it before may have removed the file after it was opened here.
-            if not self._is_current(descriptor):
+            if self._is_current(descriptor):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, self._holder.encode(), 0)
+                self._descriptor = descriptor
+        finally:
+            if self._descriptor is None:
                 os.close(descriptor)
-                return None
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, self._holder.encode(), 0)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
+        return None
 
     def _is_current(self, descriptor: int) -> bool:
         try:
@@ -121,6 +117,7 @@ class _FileLock:
             return False
 
     def give_back(self) -> None:
+        """Give the lock back and remove its file."""
         if self._descriptor is None:
             return
         try:
@@ -130,91 +127,6 @@ class _FileLock:
         finally:
             os.close(self._descriptor)
             self._descriptor = None
-
-
-class _LeaseLock:
-    """The lease of a blob: a thread renews it, and it ends by itself where nothing does.
-
-    Where it could not be renewed for too long, another run may take it. What then keeps this run
-    from publishing is ``Store.check_lock``, in the worker that would.
-    """
-
-    def __init__(self, store: BlobStore, holder: str) -> None:
-        self._store = store
-        self._blob = store.blob(LOCK)
-        self._holder = holder
-        self._lease: Lease | None = None
-        self._ended = threading.Event()
-
-    def take(self) -> None:
-        with os_errors():
-            while self._lease is None:
-                self._lease = self._take()
-            try:
-                self._lease.write(self._holder.encode())
-            except BaseException:
-                self.give_back()
-                raise
-        threading.Thread(
-            target=self._keep, args=(self._lease,), name="beam-dedup-lease", daemon=True
-        ).start()
-
-    def _take(self) -> Lease | None:
-        """Take the lease; None where the blob went away in between."""
-        try:
-            self._store.account.put(self._blob, io.BytesIO(), overwrite=False)
-        except StorageError as error:
-            if error.error_type not in ("exists", "leased"):
-                raise
-        try:
-            return self._store.account.lease(self._blob, _LEASE_S)
-        except StorageError as error:
-            if error.error_type == "not_found":
-                return None
-            if error.error_type == "leased":
-                raise self._busy() from None
-            raise
-
-    def _busy(self) -> OutputBusyError:
-        holder = ""
-        with contextlib.suppress(OSError):
-            holder = self._store.holder()
-        hint = f" (if it was killed, for {_LEASE_S} s)"
-        return _busy(self._store.shown, holder, hint)
-
-    def _keep(self, lease: Lease) -> None:
-        """Renew the lease until the run ends; a renewal that failed is tried again."""
-        has_failed = False
-        while not self._ended.wait(_RENEW_S):
-            try:
-                with os_errors():
-                    lease.renew()
-                has_failed = False
-            except OSError as error:
-                if not has_failed and not self._ended.is_set():
-                    log.warning(
-                        "the lock of output %r could not be renewed (%s); if another run takes it, "
-                        "no report is written",
-                        self._store.shown,
-                        error.strerror,
-                    )
-                has_failed = True
-
-    def give_back(self) -> None:
-        if self._lease is None:
-            return
-        lease, self._lease = self._lease, None
-        self._ended.set()
-        try:
-            with contextlib.suppress(FileNotFoundError), os_errors():
-                lease.delete()
-        except OSError as error:
-            log.warning(
-                "the lock of output %r could not be removed (%s); it ends by itself within %d s",
-                self._store.shown,
-                error.strerror,
-                _LEASE_S,
-            )
 
 
 def discard_run(output: str, run_id: str, access: Access = LOCAL) -> None:

@@ -6,7 +6,7 @@ import threading
 import pytest
 from azure.storage.blob import BlobLeaseClient
 
-from beam_dedup.reports import OutputBusyError, OutputLock, discard_run, lock
+from beam_dedup.reports import OutputBusyError, OutputLock, discard_run, lease
 from tests.faulty import Fault, Proxy, always, either, failing, first, reset
 from tests.places import PREFIX, Blobs, connected
 from tests.transforms.reporting.made import write_by_hand
@@ -49,7 +49,7 @@ def test_a5_the_lease_of_a_killed_holder_ends_by_itself(blobs: Blobs) -> None:
 def test_the_lease_is_renewed_until_the_run_ends(
     blobs: Blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "_RENEW_S", 0.01)
+    monkeypatch.setattr(lease, "_RENEW_S", 0.01)
     renewed = threading.Event()
 
     def look(request):
@@ -69,7 +69,7 @@ def test_the_lease_is_renewed_until_the_run_ends(
 def test_a_renewal_that_fails_is_told_once_and_tried_again(
     blobs: Blobs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lock, "_RENEW_S", 0.01)
+    monkeypatch.setattr(lease, "_RENEW_S", 0.01)
     done = threading.Event()
     asked = []
 
@@ -84,7 +84,7 @@ def test_a_renewal_that_fails_is_told_once_and_tried_again(
     with Proxy(blobs.azurite.endpoint, fail) as proxy, connected(blobs.azurite, proxy.endpoint):
         with OutputLock(blobs.output, "a"):
             assert done.wait(30)
-    told = [one.getMessage() for one in caplog.records if one.name == lock.__name__]
+    told = [one.getMessage() for one in caplog.records if one.name == lease.__name__]
     assert len(told) == 1
     assert "ServerBusy" in told[0]
     assert "if another run takes it, no report is written" in told[0]
@@ -136,11 +136,11 @@ def test_a_lock_whose_text_cannot_be_written_is_not_held(blobs: Blobs) -> None:
 
 def test_x6_what_the_lock_says_is_escaped_and_bounded(blobs: Blobs) -> None:
     blobs.put({LOCK: b"\x1b[2J\nok"})
-    lease = _blob(blobs).acquire_lease(60)
+    held = _blob(blobs).acquire_lease(60)
     with pytest.raises(OutputBusyError) as caught:
         OutputLock(blobs.output, "s").__enter__()
     assert "('\\x1b[2J\\nok')" in str(caught.value)
-    _blob(blobs).upload_blob(b"x" * 5000, overwrite=True, lease=lease)
+    _blob(blobs).upload_blob(b"x" * 5000, overwrite=True, lease=held)
     with pytest.raises(OutputBusyError, match="'unknown'"):
         OutputLock(blobs.output, "s").__enter__()
 
@@ -168,7 +168,7 @@ def test_a_lock_that_cannot_be_removed_ends_by_itself(
         OutputLock(blobs.output, "a"),
     ):
         pass
-    (told,) = (one.getMessage() for one in caplog.records if one.name == lock.__name__)
+    (told,) = (one.getMessage() for one in caplog.records if one.name == lease.__name__)
     assert "ends by itself within 60 s" in told
 
 
