@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 from transforms.access import LOCAL, Access
 from transforms.reporting.folder import LocalStore
@@ -17,6 +17,7 @@ from transforms.reporting.stores import open_store
 
 if TYPE_CHECKING:
     from beam_dedup.reports.lease import LeaseLock
+    from transforms.reporting.blobs import BlobStore
 
 
 class OutputBusyError(ValueError):
@@ -39,14 +40,7 @@ class OutputLock:
         store = open_store(output, access)
         self._shown = store.shown
         holder = f"{claim_of(run_id)}pid {os.getpid()}, host {socket.gethostname()}"
-        self._lock: "_FileLock | LeaseLock"
-        if isinstance(store, LocalStore):
-            self._lock = _FileLock(store.root / LOCK, holder)
-        else:
-            # Not at the top: a job on local files has no use for it.
-            from beam_dedup.reports.lease import LeaseLock
-
-            self._lock = LeaseLock(store, holder)
+        self._lock = _lock_of(store, holder)
 
     def __enter__(self) -> "OutputLock":
         """Take the lock.
@@ -71,6 +65,15 @@ class OutputLock:
     ) -> None:
         """Give the lock back and remove its file."""
         self._lock.give_back()
+
+
+def _lock_of(store: Union[LocalStore, "BlobStore"], holder: str) -> Union["_FileLock", "LeaseLock"]:
+    if isinstance(store, LocalStore):
+        return _FileLock(store.root / LOCK, holder)
+    # Not at the top: a job on local files has no use for it.
+    from beam_dedup.reports.lease import LeaseLock
+
+    return LeaseLock(store, holder)
 
 
 class _FileLock:
