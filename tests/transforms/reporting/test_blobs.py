@@ -3,11 +3,14 @@
 import hashlib
 import json
 import logging
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+
 import pytest
 
+from tests.azurite import KEY
 from tests.faulty import Fault, Plan, Proxy, Request, always, either, failing, first
 from tests.places import PREFIX, Blobs, connected
 from tests.transforms.reporting.made import IMAGES, run_report, write_by_hand
@@ -144,6 +147,16 @@ def test_r13_an_upload_that_fails_leaves_no_first_report(blobs: Blobs) -> None:
     assert {name.partition("/")[0] for name in blobs.files()} == set(TABLES)
     open_store(blobs.output).discard("bad")
     assert blobs.files() == {}
+
+
+def test_x2_what_goes_to_workers_holds_no_secret(blobs: Blobs) -> None:
+    store = open_store(blobs.output)
+    with store.publish("a") as file:
+        file.write(b"a")
+    writer = report.WriteReport(blobs.output, "r")
+    for sent in (store, report._WriteShardDoFn("images", store, "r"), writer.store):
+        assert KEY.encode() not in pickle.dumps(sent)
+        assert KEY not in f"{sent!r} {vars(sent)!r}"
 
 
 def test_r3_a_report_that_may_not_be_written_fails_at_once(blobs: Blobs) -> None:
