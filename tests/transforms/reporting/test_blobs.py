@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
 import pytest
 
 from tests.azurite import KEY
