@@ -235,6 +235,16 @@ def test_a_run_that_is_interrupted_leaves_the_earlier_report(
     assert blobs.files() == before
 
 
+def test_n5_an_output_of_another_account_is_refused(
+    blobs: Blobs, pictures: str, capsys: Capture
+) -> None:
+    output = f"azfs://otheraccount/{blobs.container}/out"
+    assert _run(pictures, output) == 2
+    assert "is for another account" in _one_line(capsys)
+    assert check.main([output]) == 1
+    assert f"manifest.json in '{output}': account 'otheraccount'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("output", ["", "/nothing"])
 def test_what_is_no_report_is_told_in_one_line(blobs: Blobs, capsys: Capture, output: str) -> None:
     uri = f"azfs://{ACCOUNT}/nowhere" if not output else blobs.output + output

@@ -27,7 +27,7 @@ from transforms.reporting.store import (
 )
 from transforms.storage.azure.account import Account, Staged, account_of
 from transforms.storage.azure.names import BlobName
-from transforms.storage.errors import AccessError, StorageError, UnavailableError
+from transforms.storage.errors import InputError, StorageError, UnavailableError
 
 _LOCK_BYTES = 4096  # of the text of a lock that are read
 
@@ -170,7 +170,7 @@ def os_errors() -> Iterator[None]:
         yield
     except StorageError as error:
         _raise(errno.ENOENT if error.error_type == "not_found" else errno.EIO, error.message)
-    except AccessError as error:
+    except InputError as error:  # also AccessError
         _raise(errno.EACCES, str(error))
     except UnavailableError as error:
         _raise(errno.EIO, str(error))
