@@ -20,6 +20,13 @@ def _blob(blobs: Blobs):
     return blobs.azurite.client.get_blob_client(blobs.container, f"{PREFIX}/{LOCK}")
 
 
+def _hold_and_die(blobs: Blobs, run_id: str) -> None:
+    """Take the lock as a client does that is killed then, and its threads with it."""
+    lock = OutputLock(blobs.output, run_id)
+    lock.__enter__()
+    lock._lock._ended.set()
+
+
 def _break_lease(blobs: Blobs) -> None:
     """End a lease as the service does when its time is over."""
     BlobLeaseClient(_blob(blobs)).break_lease(lease_break_period=0)
@@ -33,8 +40,7 @@ def once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a5_the_lease_of_a_killed_holder_ends_by_itself(blobs: Blobs) -> None:
     with Proxy(blobs.azurite.endpoint) as proxy, connected(blobs.azurite, proxy.endpoint):
-        killed = OutputLock(blobs.output, "killed")
-        killed.__enter__()
+        _hold_and_die(blobs, "killed")
     (taken,) = (each.request for each in proxy.exchanges if each.request.kind == "lease")
     assert taken.headers["x-ms-lease-action"] == "acquire"
     assert taken.headers["x-ms-lease-duration"] == "60"
@@ -191,7 +197,7 @@ def test_a_run_whose_lock_another_took_publishes_nothing(blobs: Blobs) -> None:
 
 
 def test_a_run_whose_client_was_killed_publishes_where_no_other_began(blobs: Blobs) -> None:
-    OutputLock(blobs.output, "slow").__enter__()
+    _hold_and_die(blobs, "slow")
     write_by_hand(blobs.output, "slow")  # its lease goes on
     _break_lease(blobs)
     write_by_hand(blobs.output, "other")  # a job without a client: nobody has the lease
