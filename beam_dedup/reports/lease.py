@@ -13,6 +13,7 @@ from transforms.storage.errors import StorageError
 # A killed client keeps the folder for the one, and has two more tries if one renewal fails;
 # https://learn.microsoft.com/rest/api/storageservices/lease-blob allows 15 to 60 s.
 _LEASE_S, _RENEW_S = 60, 20.0
+_GRACE_S = 5.0  # for a renewal that is under way when the run ends
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class LeaseLock:
         self._holder = holder
         self._lease: Lease | None = None
         self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def take(self) -> str | None:
         """Take the lock; where another run holds it, return what it says of itself.
@@ -53,9 +55,10 @@ class LeaseLock:
             except BaseException:
                 self.give_back()
                 raise
-        threading.Thread(
+        self._thread = threading.Thread(
             target=self._keep, args=(self._lease,), name="beam-dedup-lease", daemon=True
-        ).start()
+        )
+        self._thread.start()
         return None
 
     def _try(self) -> Lease | None:
@@ -102,6 +105,8 @@ class LeaseLock:
             return
         lease, self._lease = self._lease, None
         self._ended.set()
+        if self._thread is not None:
+            self._thread.join(_GRACE_S)
         try:
             with contextlib.suppress(FileNotFoundError), os_errors():
                 lease.delete()
