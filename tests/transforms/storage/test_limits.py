@@ -10,23 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.transforms.storage.clock import Clock
 from transforms.storage import limits
 from transforms.storage.limits import ATTEMPTS, MAX_PAUSE_S, Limiter, retry_after_s, with_retries
-
-
-class Clock:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
 
 
 def _limiter(clock: Clock, per_second: int | None = None) -> Limiter:

@@ -602,13 +602,25 @@ def _send(send: Callable[[Any], Any], request: Any, limiter: Limiter) -> Any:
 def _guard(answer: Any, kind: str, status: str) -> None:
     """Have the body of an answer, where it is streamed, come as a ``_Body``."""
     stream = answer.stream_download
-    text = answer.headers.get("Content-Length", "")
-    wanted = int(text) if text.isdecimal() else None
+    wanted = _announced(answer.headers)
+    if kind == "read" and wanted == 0:
+        answer.body()  # The SDK does not read it, and its connection would stay taken.
 
     def guarded(*args: Any, **kwargs: Any) -> _Body:
         return _Body(stream(*args, **kwargs), wanted, kind, status)
 
     answer.stream_download = guarded
+
+
+_RANGE = re.compile(r"bytes ([0-9]+)-([0-9]+)/")
+
+
+def _announced(headers: Mapping[str, str]) -> Optional[int]:
+    """Return how many bytes a body should have; of a range, as many as the range."""
+    if found := _RANGE.match(headers.get("Content-Range", "")):
+        return int(found[2]) - int(found[1]) + 1
+    text = headers.get("Content-Length", "")
+    return int(text) if text.isdecimal() else None
 
 
 class _Body:
@@ -721,7 +733,7 @@ def _properties(item: Any) -> Properties:
         None if modified is None else round(modified.timestamp() * 1e6),
         bytes(md5).hex() if md5 else "",
         str(item.blob_tier or ""),
-        metadata.get(_FOLDER, "").lower() == "true",
+        any(key.lower() == _FOLDER and metadata[key].lower() == "true" for key in metadata),
         metadata,
         str(item.copy.status or ""),
         item.lease.state == "leased",
