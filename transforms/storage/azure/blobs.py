@@ -226,6 +226,8 @@ class Names:
             return scope.unseen(Kind.IN_OUTPUT, blob.uri, below)
         if not scope.selection.keeps(below):
             return scope.unseen(Kind.EXCLUDED, blob.uri, below)
+        if not blob.name:
+            return scope.failed(blob.uri, below, "not_found", "a container, not a blob")
         try:
             found = account_of(blob.account, scope.access).head(blob)
         except StorageError as error:
