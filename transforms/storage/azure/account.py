@@ -784,6 +784,8 @@ def _is_transient(error: BaseException) -> bool:
         return True
     if _status_code(error) is not None:
         return _status_code(error) in _TRANSIENT
+    if _is_login_failure(error):
+        return False
     # Without a status, an error of the response is a connection that broke within the body.
     return isinstance(error, (HttpResponseError, ServiceRequestError, ServiceResponseError))
 
