@@ -196,7 +196,7 @@ def _to_text(tally: Tally, *, executed: bool) -> str:
         files, best = tally.files[kind], tally.best[kind]
         text = f"{labels[executed]:<14} {count(files)}"
         if files:
-            parts = f"{count(best)} best, {count(files - best)} duplicates"
+            parts = f"best {count(best)}, duplicates {count(files - best)}"
             text += f" ({parts}; {size(tally.size_bytes[kind])})"
         lines.append(text)
     lines += [_row(result, executed=executed) for result in tally.first]

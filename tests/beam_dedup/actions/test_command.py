@@ -37,7 +37,7 @@ def test_a1_what_is_printed_is_what_is_done(
         f"report         {tmp_path}/report, run {RUN_ID}",
         f"destination    file://{tmp_path}/to",
         "plan           3 groups, 6 files, 18 B",
-        "to copy        6 (3 best, 3 duplicates; 18 B)",
+        "to copy        6 (best 3, duplicates 3; 18 B)",
         "already there  0",
         "changed        0",
         "name taken     0",
@@ -66,7 +66,7 @@ def test_doing_it_again_says_so(tmp_path: Path, argv: list[str], capsys: Capture
     assert cli.main([*argv, "--execute"]) == 0
     assert capsys.readouterr().out.splitlines()[3:] == [
         "copied         0",
-        "already there  6 (3 best, 3 duplicates; 18 B)",
+        "already there  6 (best 3, duplicates 3; 18 B)",
         "changed        0",
         "name taken     0",
         "failed         0",
@@ -85,7 +85,7 @@ def test_a2_what_is_left_out_is_exit_1_and_named(
     assert printed.err == "beam-dedup: 2 files are not at the destination\n"
     why = f"{tmp_path}/in/1/0/IMG 1.jpg was changed since the report was made"
     for text in (planned.out, printed.out):
-        assert "changed        2 (1 best, 1 duplicates; 6 B)" in text
+        assert "changed        2 (best 1, duplicates 1; 6 B)" in text
         assert f"  changed: {tmp_path}/in/1/1/IMG 1.jpg: {why}" in text
 
 
