@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 import time
@@ -19,14 +20,13 @@ from beam_dedup.actions.copy import (
     Copier,
     Result,
 )
-from beam_dedup.actions.journal import Journal, JournalError
+from beam_dedup.actions.journal import Journal
 from beam_dedup.actions.places import Place, place_of
 from beam_dedup.actions.plan import Plan
 from beam_dedup.messages import count, one_line, redact, safe_line, shell_command, size
 from beam_dedup.options import OptionParser, UsageError
-from beam_dedup.reports import Report, ReportError
+from beam_dedup.reports import Report
 from transforms.access import Access
-from transforms.storage.errors import InputError
 
 _DONE, _FAILED = 0, 1
 _LATER = ("move", "delete")
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
         place = place_of(values.destination, access)
         _reach_sources(plan, access)
         journal = Journal(place, plan)
-    except (ReportError, JournalError, InputError) as error:
+    except ValueError as error:  # of the report, the destination, its journal, or access
         raise UsageError(str(error)) from error
     copier = Copier(place, access, execute=values.execute)
     print(_heading(values.report, plan, place))
@@ -162,9 +162,11 @@ def _follow(copier: Copier, plan: Plan, journal: Journal) -> Tally:
     """Carry the plan out, or look at it, and show how far that is."""
     tally, total = Tally(), len(plan.rows)
     started = time.monotonic()
-    display = progress.open_display()
-    try:
-        for done, result in enumerate(copier.run(plan, journal), 1):
+    with (
+        contextlib.closing(progress.open_display()) as display,
+        contextlib.closing(copier.run(plan, journal)) as results,
+    ):
+        for done, result in enumerate(results, 1):
             tally.add(result)
             rate = done / max(time.monotonic() - started, 1e-9)
             eta_s = (total - done) / rate
@@ -172,8 +174,6 @@ def _follow(copier: Copier, plan: Plan, journal: Journal) -> Tally:
                 "apply", done, total, "files", rate, 100.0 * done / total, eta_s
             )
             display.show([step])
-    finally:
-        display.close()
     return tally
 
 

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -64,7 +64,7 @@ class Copier:
         self._refusals = _InARow(_REFUSALS)
         self._changed: dict[str, str] = {}  # by group: why
 
-    def run(self, plan: Plan, journal: Journal) -> Iterator[Result]:
+    def run(self, plan: Plan, journal: Journal) -> Generator[Result, None, None]:
         """Yield what becomes of each file, batch by batch.
 
         Raises:
@@ -108,7 +108,7 @@ class Copier:
             return self._copy(item, sources[item.target].content_md5, look_first=look_first)
 
         results |= each(act, left)
-        fresh = [one for one in results.values() if one.item.target not in known]
+        fresh = [one for one in results.values() if one.etag != known.get(one.item.target)]
         if self._execute and (left or any(one.etag for one in fresh)):
             journal.write(number, "done", map(_done, fresh))
         return list(results.values())

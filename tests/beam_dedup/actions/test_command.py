@@ -106,6 +106,8 @@ def test_only_the_first_rows_are_printed(tmp_path: Path, capsys: Capture) -> Non
         ({"--destination": "s3://bucket/x"}, "destination must be a folder of this machine"),
         ({"--destination": ""}, "destination must be a folder of this machine"),
         ({"--report": "/no/such"}, "no manifest.json"),
+        ({"--report": "s3://bucket/x"}, "s3"),
+        ({"--report": ""}, "no output folder is given"),
         ({"--read_concurrency": "0"}, "concurrency must be 1 or more"),
         ({"--read_concurrency": "many"}, "invalid int value"),
         ({"--max_requests_per_second": "0"}, "requests_per_second must be 1 or more"),
