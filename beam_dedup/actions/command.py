@@ -90,9 +90,14 @@ def main(argv: list[str]) -> int:
         journal = Journal(place, plan)
     except ValueError as error:  # of the report, the destination, its journal, or access
         raise UsageError(str(error)) from error
-    copier = Copier(place, access, execute=values.execute)
     print(_heading(values.report, plan, place))
-    tally = _follow(copier, plan, journal)
+    tally = Tally()
+    with contextlib.closing(progress.open_display()) as display:
+        tell = _Progress(display, len(plan.rows)).tell
+        copier = Copier(place, access, execute=values.execute, tell=tell)
+        with contextlib.closing(copier.run(plan, journal)) as results:
+            for result in results:
+                tally.add(result)
     print(_to_text(tally, executed=values.execute))
     if not values.execute:
         words = ["beam-dedup", "apply", *argv, "--execute"]
@@ -158,23 +163,22 @@ def _reach_sources(plan: Plan, access: Access) -> None:
             account_of(account, access)
 
 
-def _follow(copier: Copier, plan: Plan, journal: Journal) -> Tally:
-    """Carry the plan out, or look at it, and show how far that is."""
-    tally, total = Tally(), len(plan.rows)
-    started = time.monotonic()
-    with (
-        contextlib.closing(progress.open_display()) as display,
-        contextlib.closing(copier.run(plan, journal)) as results,
-    ):
-        for done, result in enumerate(results, 1):
-            tally.add(result)
-            rate = done / max(time.monotonic() - started, 1e-9)
-            eta_s = (total - done) / rate
-            step = progress.StageProgress(
-                "apply", done, total, "files", rate, 100.0 * done / total, eta_s
-            )
-            display.show([step])
-    return tally
+class _Progress:
+    """Shows how many files are settled."""
+
+    def __init__(self, display: progress.Display, total: int) -> None:
+        self._display = display
+        self._total = total
+        self._started = time.monotonic()
+
+    def tell(self, done: int) -> None:
+        """Show a count."""
+        rate = done / max(time.monotonic() - self._started, 1e-9)
+        percent = 100.0 * done / self._total
+        eta_s = (self._total - done) / rate if rate else None
+        self._display.show(
+            [progress.StageProgress("apply", done, self._total, "files", rate, percent, eta_s)]
+        )
 
 
 def _heading(report: str, plan: Plan, place: Place) -> str:

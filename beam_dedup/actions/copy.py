@@ -54,12 +54,22 @@ class Copier:
         place: the destination.
         access: how stores are reached; bounds the threads and the bytes in memory.
         execute: False writes nothing.
+        tell: is told how many files are settled, now and then.
     """
 
-    def __init__(self, place: Place, access: Access, *, execute: bool) -> None:
+    def __init__(
+        self,
+        place: Place,
+        access: Access,
+        *,
+        execute: bool,
+        tell: Callable[[int], object] = lambda _: None,
+    ) -> None:
         self._place = place
         self._access = access
         self._execute = execute
+        self._tell = tell
+        self._settled = 0
         self._room = _Room(access.memory_bytes)
         self._refusals = _InARow(_REFUSALS)
         self._changed: dict[str, str] = {}  # by group: why
@@ -107,11 +117,18 @@ class Copier:
         def act(item: Item) -> Result:
             return self._copy(item, sources[item.target].content_md5, look_first=look_first)
 
-        results |= each(act, left)
+        self._settle(len(items) - len(left))
+        for result in pool.map(functools.partial(self._guarded, act), left):
+            results[result.item.target] = result
+            self._settle(1)
         fresh = [one for one in results.values() if one.etag != known.get(one.item.target)]
         if self._execute and (left or any(one.etag for one in fresh)):
             journal.write(number, "done", map(_done, fresh))
         return list(results.values())
+
+    def _settle(self, files: int) -> None:
+        self._settled += files
+        self._tell(self._settled)
 
     def _guarded(self, act: Callable[[Item], Result], item: Item) -> Result:
         """Do something with one file; what is wrong with that one alone is a result, too."""
