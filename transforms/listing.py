@@ -12,7 +12,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
 from typing import Literal, NamedTuple, Optional
 
 import apache_beam as beam
@@ -127,7 +127,7 @@ def check_inputs(
 
 def _is_empty(source: Source, known: Optional[Known], scope: Scope) -> bool:
     """Tell whether an input is sure to give no row, with few requests where its store is remote."""
-    if known is None and source.kind in ("folder", "glob") and is_remote(source.uri):
+    if known is None and _is_paged(source):
         return looks_empty(source, scope, _LOOKED_AT)
     return not any(map(_is_row, _sightings(known or source, scope)))
 
@@ -141,6 +141,8 @@ def iterate_inputs(
     bounds: Bounds = ANY,
     access: Access = LOCAL,
     cache: Optional[ListingCache] = None,
+    *,
+    keep: bool = False,
 ) -> Iterator[ImageRef | FailedImage]:
     """List without Beam, in the order of input and ``below``: the rows of ``ListImages``.
 
@@ -155,32 +157,42 @@ def iterate_inputs(
         limit: stop after so many rows.
         bounds: of size and date.
         access: how stores are reached.
-        cache: of listings of remote stores; it is read, and never written.
+        cache: of listings of remote stores.
+        keep: keep a listing that is made anew; the rows of its input are in no order then. It is
+            not kept where there is a limit, or where not all rows are taken.
 
     Raises:
         InputError: an input is refused, or could not be listed as a whole.
     """
     scope = _scope(include, exclude, output, bounds, access, cache)
     parts: list[_Part] = []
+    sources: list[Source] = []
     for index, one in enumerate(pin_inputs(inputs)):
-        source, known = resolve(one, dataclasses.replace(scope, index=index), cache)
-        parts.append((index, known or source))
-    sightings = _distinct(parts, scope, limit, may_repeat=_may_repeat(parts))
+        here = dataclasses.replace(scope, index=index)
+        source, known = resolve(one, here, cache)
+        sources.append(source)
+        if keep and cache and limit is None and known is None and _is_paged(source):
+            parts += ((index, part) for part in fresh_parts(source, here, cache))
+        else:
+            parts.append((index, known or source))
+    kept: list[Kept] = []
+    sightings = _distinct(parts, scope, limit, may_repeat=_may_repeat(sources), keep=kept.append)
     for sighting in filter(_is_row, sightings):
         yield sighting.ref if sighting.kind == Kind.FOUND else _failed_image(*sighting[1:4])
+    for _, together in groupby(kept, key=lambda one: one.part.listing):
+        publish(together, access)
 
 
-def _may_repeat(parts: Sequence[_Part]) -> bool:
-    """Tell whether resolved inputs may hold one name twice."""
-    sources = [one.source if isinstance(one, Known) else one for _, one in parts]
-    roots = []
-    for source in sources:
-        if not isinstance(source, Source) or source.kind not in ("folder", "glob"):
-            return True
-        if not is_remote(source.uri):
-            return True
-        roots.append(source.uri + "/")
-    roots.sort()
+def _is_paged(source: Source) -> bool:
+    """Tell whether an input is a walk of a remote store, of which listings are kept."""
+    return source.kind in ("folder", "glob") and is_remote(source.uri)
+
+
+def _may_repeat(sources: Sequence[Source]) -> bool:
+    """Tell whether inputs may hold one name twice."""
+    if not all(map(_is_paged, sources)):
+        return True
+    roots = sorted(source.uri + "/" for source in sources)
     return any(second.startswith(first) for first, second in pairwise(roots))
 
 
@@ -220,13 +232,19 @@ def _sightings(
 
 
 def _distinct(
-    parts: Iterable[_Part], scope: Scope, limit: Optional[int] = None, *, may_repeat: bool = True
+    parts: Iterable[_Part],
+    scope: Scope,
+    limit: Optional[int] = None,
+    *,
+    may_repeat: bool = True,
+    keep: Callable[[Kept], None] = lambda _: None,
 ) -> Iterator[Sighting]:
     """Yield the first sighting of each URI in order, up to ``limit`` rows, and all left out."""
     seen: set[str] = set()
     rows = 0
     for index, one in parts:
-        for sighting in _sightings(one, dataclasses.replace(scope, index=index), in_order=True):
+        here = dataclasses.replace(scope, index=index)
+        for sighting in _sightings(one, here, in_order=True, keep=keep):
             if not _is_row(sighting):
                 yield sighting
             elif sighting.ref.uri not in seen:
@@ -280,7 +298,7 @@ class _SplitInputs(MeteredDoFn):
             return [known or source]
         if known:
             return [known._replace(shards=(shard,)) for shard in known.shards]
-        if self._cache and source.kind in ("folder", "glob") and is_remote(source.uri):
+        if self._cache and _is_paged(source):
             return list(fresh_parts(source, scope, self._cache))
         return list(split(source, scope))
 

@@ -1,14 +1,18 @@
 """The estimate of a dry run."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from beam_dedup import estimate, options
-from beam_dedup.estimate import Listed, Sample
+from beam_dedup import cli, estimate, options
+from beam_dedup.estimate import Listed, Remote, Sample
+from tests.azurite import Azurite
 from tests.beam_dedup.pictures import write_folder
+from transforms.access import LOCAL, Access
 from transforms.listing import iterate_inputs
 from transforms.records import FailedImage, Failure, ImageRef
+from transforms.storage.azure.account import forget_accounts
 
 
 def _ref(number: int) -> ImageRef:
@@ -81,3 +85,111 @@ def test_estimates_follow_the_profile(tmp_path: Path, profile: str) -> None:
     config, run, _ = options.parse([f"--input={folder}", "--dry_run", f"--profile={profile}"])
     text = estimate.estimate(config, run)
     assert ("and again those" in text) == (profile == "balanced")
+
+
+# Remote stores
+
+_MILLION = Listed(inputs=1_000_000, failed=0, total_bytes=100_000_000_000, sample=[])
+# A second for 100 images, of which a CPU has 0.36 s to do: the rest is the wait for the store.
+_SLOW = Sample(100, 0, 0.36, 10_000_000, wall_s=1.0, most_held_bytes=5_000_000)
+
+
+def _lines(sample: Sample, remote: Remote, workers: int | None = 4, **options: bool) -> list[str]:
+    text = estimate.describe(
+        _MILLION, sample, workers, remote=remote, **{"verify": False, **options}
+    )
+    assert {line[9] for line in text.splitlines()} == {" "}
+    return [
+        line for line in text.splitlines() if line.split()[0] in ("requests", "time", "slowest")
+    ]
+
+
+def test_a_remote_store_costs_requests_and_the_wait_for_them() -> None:
+    assert _lines(_SLOW, Remote(LOCAL, 200, 120.0, 0)) == [
+        "requests  1,000,200 (200 to list, 1,000,000 to read)",
+        "time      0:42:10 to 0:43:40 with 4 workers",  # 10,000 s / 4, and 120 s / 4 or 120 s
+        "slowest   the wait for the store; more --read_concurrency may help",
+    ]
+
+
+def test_a_kept_listing_and_a_cpu_that_has_enough_to_do() -> None:
+    busy = dataclasses.replace(_SLOW, cpu_s=0.9)
+    assert _lines(busy, Remote(LOCAL, 0, 0.0, 610), workers=1) == [
+        "requests  1,000,000 (listed already, 1,000,000 to read) to 1,000,610 (up to 0 to read "
+        "again, 610 to write)",
+        "time      2:46:40 to 2:46:40 with 1 workers",
+        "slowest   the CPU",
+    ]
+
+
+def test_the_rate_limit_may_be_what_takes_the_time() -> None:
+    share = Access(requests_per_second=25)
+    assert _lines(_SLOW, Remote(share, 200, 0.0, 0)) == [
+        "requests  1,000,200 (200 to list, 1,000,000 to read)",
+        "time      2:46:42 to 2:46:42 with 4 workers",  # 1,000,200 / 100
+        "slowest   the rate limit, without which it is 0:41:40 to 0:41:40",
+    ]
+    # What the sample was held back for is the limit's, not the store's.
+    held = dataclasses.replace(_SLOW, wall_s=10.0, held_s=9.0)
+    assert _lines(held, Remote(share, 200, 0.0, 0)) == _lines(_SLOW, Remote(share, 200, 0.0, 0))
+    wide = Remote(Access(requests_per_second=1000), 200, 0.0, 0)
+    assert _lines(_SLOW, wide)[2].startswith("slowest   the wait")
+
+
+def test_a_second_read_counts_once_more_at_most() -> None:
+    lines = _lines(_SLOW, Remote(LOCAL, 0, 0.0, 10), verify=True)
+    assert lines[0].endswith(" to 2,000,010 (up to 1,000,000 to read again, 10 to write)")
+    # 20,000 s of reads and 8,303 s of comparing, in four processes.
+    assert lines[1] == "time      0:41:40 to 1:57:56 with 4 workers"
+    other = _lines(_SLOW, Remote(LOCAL, 0, 0.0, 0), workers=None)
+    assert other[1] == "time      2:46:40 to 2:46:40 in one process, less in several"
+
+
+def test_what_is_read_ahead_counts_in_each_worker() -> None:
+    text = estimate.describe(_MILLION, _SLOW, 4, verify=False, remote=Remote(LOCAL, 0, 0.0, 0))
+    assert "memory    about 11.3 GB in 5 processes" in text  # 5 x 250 MB, 10 GB, 4 x 5 MB
+
+
+def test_what_is_too_large_is_not_read() -> None:
+    rows = [_ref(1), _ref(2)._replace(size_bytes=5000)]
+    listed = estimate.survey(rows, max_bytes=4999)
+    assert (listed.inputs, listed.failed, listed.total_bytes) == (2, 1, 1000)
+    assert [ref.below for ref in listed.sample] == ["1.jpg"]
+
+
+def test_a_dry_run_on_azure(
+    azurite: Azurite,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azurite.connection_string())
+    forget_accounts()
+    container = azurite.container()
+    folder = write_folder(tmp_path / "in")
+    azurite.upload(container, {f"p/{one.name}": one.read_bytes() for one in folder.iterdir()})
+    root = f"azfs://{azurite.account}/{container}"
+    words = ["run", f"--input={root}/p", f"--output={root}/out", "--dry_run", "--workers=2"]
+    assert cli.main([*words, "--profile=fast", "--max_requests_per_second=300"]) == 0
+    said = capsys.readouterr().out
+    assert "inputs    4, " in said
+    assert "sample    4 images, 0 of them failed" in said
+    assert "requests  7 (3 to list, 4 to read) to 20 (up to 0 to read again, 13 to write)" in said
+    assert "with 2 workers" in said
+    assert azurite.names(container) == sorted(f"p/{one.name}" for one in folder.iterdir())
+    cache = tmp_path / "kept"
+    for _ in range(2):
+        assert cli.main([*words, f"--listing_cache={cache}"]) == 0
+        assert "requests  5 (1 to list, 4 to read) to 22" in capsys.readouterr().out
+    assert len(list(cache.rglob("manifest.json"))) == 1
+    assert azurite.names(container) == sorted(f"p/{one.name}" for one in folder.iterdir())
+
+
+def test_a_dry_run_of_an_account_without_access_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", "another")
+    monkeypatch.delenv("AZURE_STORAGE_CONNECTION_STRING", raising=False)
+    forget_accounts()
+    assert cli.main(["run", "--input=azfs://acc/pics", "--dry_run"]) == 2
+    assert capsys.readouterr().err.startswith("beam-dedup: refused: ")
