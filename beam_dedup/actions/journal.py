@@ -38,7 +38,7 @@ class Journal:
         self._place = place
         self._folder = f"journal/{plan.run_id}"
         started = datetime.datetime.now(datetime.UTC)
-        self._session = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+        self._session = f"{started:%Y%m%dT%H%M%S-%fZ}-{secrets.token_hex(4)}"
         self._head = {
             "action": "copy",
             "run_id": plan.run_id,
