@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from tests.azurite import Azurite, missing, started
 from tests.places import Blobs, Folder, Place, connected
+from tests.transforms.storage.systems import Bucket, Objects, Tree, served
 
 TestPipeline.__test__ = False  # its name is not meant for pytest
 
@@ -44,3 +45,26 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         return Folder(tmp_path / "out")
     blobs: Blobs = request.getfixturevalue("blobs")
     return blobs
+
+
+@pytest.fixture
+def bucket() -> Iterator[Objects]:
+    """Give an output in a bucket that Beam reaches."""
+    with served(Bucket, "gs"):
+        yield Objects(Bucket)
+
+
+@pytest.fixture
+def tree() -> Iterator[Objects]:
+    """Give an output on a file system of Beam's with folders."""
+    with served(Tree, "hdfs"):
+        yield Objects(Tree)
+
+
+@pytest.fixture(params=["folder", "blobs", "bucket", "tree"])
+def every_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Give an empty output of each kind in turn, those without a lock too."""
+    if request.param == "folder":
+        return Folder(tmp_path / "out")
+    found: Place = request.getfixturevalue(request.param)
+    return found

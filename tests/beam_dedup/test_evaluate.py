@@ -527,7 +527,7 @@ def _assert_refused(capsys: Capture, message: str) -> None:
         (["--report={0}/report"], "the following arguments are required: --truth"),
         (["--report={0}/none", "--truth={0}/truth.csv"], "no manifest.json in"),
         (["--report=", "--truth={0}/truth.csv"], "no output folder is given"),
-        (["--report=s3://b/c", "--truth={0}/truth.csv"], "is on 's3' storage"),
+        (["--report=s3://b/c", "--truth={0}/truth.csv"], "pip install 'apache-beam[aws]'"),
         (["--report={0}/report", "--truth={0}"], "cannot be read: Is a directory"),
         (["--precision=0"], "precision must be above 0 and below 1, not 0.0"),
         (["--precision=1"], "precision must be above 0 and below 1, not 1.0"),

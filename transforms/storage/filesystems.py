@@ -130,10 +130,10 @@ def _is_installed(library: str) -> bool:
         return False
 
 
-def _system(place: Place) -> Any:
+def system_of(place: Place) -> Any:
     """Return Beam's file system, imported where ``beam_dedup.imports`` left it out."""
     if not _is_ready(place.scheme):
-        check_uri(place.uri, "a URI")
+        check_uri(place.uri, "a URI")  # says what is missing
     if FileSystems._pipeline_options is None and RuntimeValueProvider.runtime_options is None:
         FileSystems.set_options(PipelineOptions([]))
     return FileSystems.get_filesystem(place.path)
@@ -151,10 +151,10 @@ def source_of(pinned: bytes, _: Access = LOCAL, is_known: IsKnown = nothing_is_k
     # An encoded wildcard is meant literally: it becomes a class of that one character.
     pattern = parse_uri(_ENCODED_MAGIC.sub(r"%5B\g<0>%5D", text)).name
     place = parse_uri(text)
-    system = _system(place)
+    system = system_of(place)
     folder = Source("folder", place._replace(name=place.name.rstrip("/")).uri)
     if place.name and not place.name.endswith("/") and system.exists(place.path):
-        if not system.has_dirs() or _children(system, place.path) is None:
+        if not system.has_dirs() or children(system, place.path) is None:
             return _single(place)
         return folder
     if is_known(folder):
@@ -211,7 +211,7 @@ def walk(source: Source, scope: Scope) -> Iterator[Sighting]:
         OSError: a part cannot be listed; the listing is not whole (R7).
     """
     root = parse_uri(source.uri)
-    system = _system(root)
+    system = system_of(root)
     glob = Glob(source.segments) if source.segments else None
     start = root._replace(name=_as_folder(root.name))
     for found in _below(system, start.path, source.part):
@@ -232,11 +232,11 @@ def _below(system: Any, start: str, part: str = "") -> Iterator[FileMetadata]:
             if found.size_in_bytes or not found.path.endswith("/"):
                 yield found
         return
-    for found in sorted(_children(system, start) or (), key=_path):
+    for found in sorted(children(system, start) or (), key=_path):
         name = found.path.rstrip("/").rpartition("/")[2]
         entry = FileMetadata(start + name, found.size_in_bytes, found.last_updated_in_seconds)
         # Beam does not tell folders from files; but folders have no size.
-        inside = None if found.size_in_bytes else _children(system, entry.path)
+        inside = None if found.size_in_bytes else children(system, entry.path)
         if inside is None:
             yield entry
         else:
@@ -247,7 +247,7 @@ def _path(found: FileMetadata) -> str:
     return str(found.path)
 
 
-def _children(system: Any, path: str) -> Optional[list[FileMetadata]]:
+def children(system: Any, path: str) -> Optional[list[FileMetadata]]:
     """List a folder of a file system that has folders; None where the path is a file."""
     try:
         return list(system._list(path))
@@ -317,12 +317,12 @@ class Names:
             return scope.unseen(Kind.IN_OUTPUT, place.uri, below)
         if not scope.selection.keeps(below):
             return scope.unseen(Kind.EXCLUDED, place.uri, below)
-        system = _system(place)
+        system = system_of(place)
         if not place.name or not system.exists(place.path):
             return scope.failed(place.uri, below, "not_found", "there is no such object")
         found = system.metadata(place.path)
         is_file = found.size_in_bytes or not system.has_dirs()
-        if not is_file and _children(system, place.path) is not None:
+        if not is_file and children(system, place.path) is not None:
             return scope.failed(place.uri, below, "other", "a folder, which is never opened")
         return _sighted(place, below, found, scope)
 
@@ -360,7 +360,7 @@ def read(
     if expected_size is not None and expected_size > max_bytes:
         raise _too_large(expected_size, max_bytes)
     place = parse_uri(uri)
-    system = _system(place)
+    system = system_of(place)
     try:
         # Not by the ending of its name: the bytes are what the name stands for.
         with system.open(place.path, compression_type=CompressionTypes.UNCOMPRESSED) as file:

@@ -44,8 +44,13 @@ def resolve_output(output: Optional[str]) -> Optional[str]:
             return parse_uri(output).uri.rstrip("/")
         except ValueError as error:
             raise InputError(f"output: {error}") from None
-    if scheme_of(output) not in (None, "file"):
-        return output.rstrip("/")
+    if (scheme := scheme_of(output)) not in (None, "file"):
+        from transforms.storage import filesystems
+
+        try:
+            return filesystems.parse_uri(output).uri.rstrip("/")
+        except ValueError as error:
+            raise InputError(f"output on {scheme}: {error}") from None
     path = to_local_path(output) if scheme_of(output) else os.fsencode(output)
     return to_uri(os.path.realpath(path)).rstrip("/")
 

@@ -75,7 +75,7 @@ def test_no_report(tmp_path, capsys):
         ([], "usage: python -m beam_dedup.reports.check DIR"),
         (["a", "b"], "usage: python -m beam_dedup.reports.check DIR"),
         ([""], "no output folder is given"),
-        (["s3://b/c"], "output 's3://b/c' is on 's3' storage, which cannot be written yet"),
+        (["ftp://b/c"], "output 'ftp://b/c' is on 'ftp' storage, which cannot be written yet"),
     ],
 )
 def test_bad_usage(capsys, argv, message):

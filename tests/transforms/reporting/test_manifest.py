@@ -37,10 +37,10 @@ def _publish(output, run_id, *names):
         publish_report(store, drafts, run_id, "now", COUNTS, files)
 
 
-def test_the_whole_manifest(place: Place) -> None:
-    _publish(place.output, "r", "1", "0")
+def test_the_whole_manifest(every_place: Place) -> None:
+    _publish(every_place.output, "r", "1", "0")
     digest = "454349e422f05297191ead13e21d3db520e5abef52055e4964b82fb213f593a1"
-    manifest = json.loads(place.files()[MANIFEST])
+    manifest = json.loads(every_place.files()[MANIFEST])
     assert manifest == {
         "run_id": "r",
         "created": "now",
@@ -51,15 +51,15 @@ def test_the_whole_manifest(place: Place) -> None:
             {"path": "report.csv", "rows": 0, "size_bytes": 1, "sha256": digest},
         ],
     }
-    assert read_manifest(open_store(place.output)) == manifest
+    assert read_manifest(open_store(every_place.output)) == manifest
 
 
-def test_p15_an_earlier_manifests_files_go_and_others_stay(place: Place) -> None:
-    _publish(place.output, "old", "0", "1", "2")
+def test_p15_an_earlier_manifests_files_go_and_others_stay(every_place: Place) -> None:
+    _publish(every_place.output, "old", "0", "1", "2")
     others = ("images/mine.parquet", "images/older-0.parquet", "metrics.json", "notes.txt")
-    place.put(dict.fromkeys(others, b"keep"))
-    _publish(place.output, "new", "0")
-    found = place.files()
+    every_place.put(dict.fromkeys(others, b"keep"))
+    _publish(every_place.output, "new", "0")
+    found = every_place.files()
     found.pop(MANIFEST)
     ours = {"images/new-0.parquet": b"new", "report.csv": b"new"}
     assert found == dict.fromkeys(others, b"keep") | ours
@@ -101,12 +101,14 @@ def test_n3_an_earlier_manifest_touches_nothing_outside(tmp_path, path):
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "Manifest.JSON", ".beam-dedup.lock"])
-def test_an_earlier_manifest_cannot_name_the_manifest_or_the_lock(place: Place, name: str) -> None:
+def test_an_earlier_manifest_cannot_name_the_manifest_or_the_lock(
+    every_place: Place, name: str
+) -> None:
     manifest = json_bytes(_manifest(files=[{**ENTRY, "path": name}]))
-    place.put({".beam-dedup.lock": b"held", MANIFEST: manifest})
-    _publish(place.output, "new", "0")
-    assert read_manifest(open_store(place.output))["run_id"] == "new"
-    assert place.files()[".beam-dedup.lock"] == b"held"
+    every_place.put({".beam-dedup.lock": b"held", MANIFEST: manifest})
+    _publish(every_place.output, "new", "0")
+    assert read_manifest(open_store(every_place.output))["run_id"] == "new"
+    assert every_place.files()[".beam-dedup.lock"] == b"held"
 
 
 def test_a_file_that_cannot_be_removed_does_not_fail_the_run(tmp_path, monkeypatch, caplog):
@@ -140,10 +142,10 @@ def test_r13_a_manifest_that_cannot_be_written_changes_nothing(tmp_path, monkeyp
     assert after == before
 
 
-def test_no_manifest_is_none(place: Place) -> None:
-    assert read_manifest(open_store(place.output)) is None
-    place.put({"notes.txt": b""})
-    assert read_manifest(open_store(place.output)) is None
+def test_no_manifest_is_none(every_place: Place) -> None:
+    assert read_manifest(open_store(every_place.output)) is None
+    every_place.put({"notes.txt": b""})
+    assert read_manifest(open_store(every_place.output)) is None
 
 
 def test_no_folder_has_no_manifest(tmp_path):
@@ -172,8 +174,8 @@ def test_no_folder_has_no_manifest(tmp_path):
         (json_bytes(_manifest(files=[{**ENTRY, "path": "\ud800"}])), "outside the folder"),
     ],
 )
-def test_a_damaged_manifest_is_refused(place: Place, content: bytes, message: str) -> None:
-    place.put({MANIFEST: content})
+def test_a_damaged_manifest_is_refused(every_place: Place, content: bytes, message: str) -> None:
+    every_place.put({MANIFEST: content})
     with pytest.raises(ValueError, match=message) as caught:
-        read_manifest(open_store(place.output))
-    assert repr(place.shown) in str(caught.value)
+        read_manifest(open_store(every_place.output))
+    assert repr(every_place.shown) in str(caught.value)

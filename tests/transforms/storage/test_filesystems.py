@@ -1,6 +1,5 @@
 """Stores by Beam's file systems, through Beam's own dispatch by scheme."""
 
-import contextlib
 import json
 import os
 import subprocess
@@ -9,15 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from apache_beam.io.filesystem import CompressionTypes, FileSystem
-from apache_beam.io.filesystems import FileSystems
+from apache_beam.io.filesystem import CompressionTypes
 
 from beam_dedup import deduplicate
+from beam_dedup.job import Result
 from beam_dedup.options import UsageError
+from beam_dedup.reports.lock import OutputLock, discard_run
 from tests.beam_dedup.pictures import write_folder
-from tests.transforms.storage.systems import MODIFIED_S, Bucket, Tree
+from tests.transforms.storage.systems import MODIFIED_S, Bucket, Tree, served
 from transforms.listing import check_inputs, iterate_inputs
 from transforms.records import FailedImage, ImageRef
+from transforms.reporting.stores import open_store
 from transforms.storage import InputError, StorageError, filesystems, read_bytes
 from transforms.storage.cache import ListingCache
 
@@ -33,22 +34,6 @@ def root(request: pytest.FixtureRequest) -> Iterator[str]:
         for name in [f"pics/{name}" for name in NAMES] + ["pics2/c.jpg"]:
             system.objects[f"{scheme}://buck/{name}"] = name.encode()
         yield f"{scheme}://buck/pics"
-
-
-@contextlib.contextmanager
-def served(system: type[Bucket], scheme: str) -> Iterator[None]:
-    """Have a file system serve a scheme, in the place of Beam's own."""
-    options = FileSystems._pipeline_options
-    with pytest.MonkeyPatch.context() as patch:
-        for one in FileSystem.get_all_subclasses():
-            if one.scheme() == scheme:
-                patch.setattr(one, "scheme", classmethod(lambda _: "hidden"))
-        patch.setattr(system, "served", scheme)
-        yield
-    system.short = 0
-    system.objects.clear()
-    system.opened.clear()
-    FileSystems.set_options(options)
 
 
 def system_of(root: str) -> type[Bucket]:
@@ -240,27 +225,32 @@ def test_a_scheme_without_its_library_is_refused_with_the_extra(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_report_on_these_stores_is_refused(tmp_path: Path) -> None:
-    write_folder(tmp_path / "in")
-    with pytest.raises(UsageError, match="'gs' storage, which cannot be written"):
-        deduplicate(tmp_path / "in", "gs://bucket/out")
+def _rows(result: Result, root: str) -> list[dict]:
+    table = result.images.drop_columns(["etag", "modified", "path"])
+    text = json.dumps(sorted(table.to_pylist(), key=str)).replace(root, "ROOT")
+    rows: list[dict] = json.loads(text)
+    return rows
 
 
 def test_a_whole_run_gives_the_rows_of_the_same_folder(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "in")
     local = deduplicate(folder, tmp_path / "local", profile="fast", workers=1)
-    with served(Bucket, "gs"):
-        for path in folder.iterdir():
-            Bucket.objects[f"gs://buck/in/{path.name}"] = path.read_bytes()
-        there = deduplicate("gs://buck/in", tmp_path / "there", profile="fast", workers=1)
-    assert there.counts == local.counts
-    assert there.counts["duplicate"] == 1
-
-    def rows(result: object, root: str) -> list[dict]:
-        table = result.images.drop_columns(["etag", "modified", "path"])  # type: ignore[attr-defined]
-        return json.loads(json.dumps(sorted(table.to_pylist(), key=str)).replace(root, "ROOT"))
-
-    assert rows(there, "gs://buck/in") == rows(local, folder.as_uri())
+    for system, scheme in ((Bucket, "gs"), (Tree, "hdfs")):
+        root = f"{scheme}://buck/in"
+        with served(system, scheme):
+            for path in folder.iterdir():
+                system.objects[f"{root}/{path.name}"] = path.read_bytes()
+            for _ in range(2):  # the second in the place of the first
+                there = deduplicate(root, f"{root}/out", profile="fast", workers=1)
+            assert there.counts == local.counts
+            assert there.counts["duplicate"] == 1
+            assert _rows(there, root) == _rows(local, folder.as_uri())
+            names = {
+                path.removeprefix(f"{root}/out/") for path in system.objects if "/out/" in path
+            }
+            assert names == {
+                f"{table}/{there.run_id}-00000.parquet" for table in ("images", "groups", "edges")
+            } | {"manifest.json", "metrics.json", "report.csv", "summary.json"}
 
 
 def test_beam_without_its_file_systems_gets_them_when_they_are_used() -> None:
@@ -281,3 +271,48 @@ def test_beam_without_its_file_systems_gets_them_when_they_are_used() -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout == "['hdfs']\n"
+
+
+def test_r13_a_store_that_cannot_be_written_is_refused_before_anything_runs(
+    root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system_of(root), "full", True)
+    with pytest.raises(UsageError, match="cannot be written"):
+        deduplicate(write_folder(tmp_path / "in"), f"{root}/out", workers=1)
+    assert not [path for path in system_of(root).objects if "/out/" in path]
+
+
+def test_r13_what_is_written_in_part_is_an_error(root: str) -> None:
+    store = open_store(f"{root}/out")
+    system_of(root).short = 1
+    with pytest.raises(OSError, match="less of a file than was written"), store.publish("a") as out:
+        out.write(b"abc")
+    assert not [path for path in system_of(root).objects if "/out/" in path]
+    system_of(root).short = 0
+    with store.publish("a") as out:
+        out.write(b"abc")
+    system_of(root).short = 1
+    with pytest.raises(OSError, match="could not be read whole"):
+        store.open("a")
+
+
+def test_nothing_locks_a_folder_but_another_run_is_told_of(
+    root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = f"{root}/out/.beam-dedup.lock"
+    with OutputLock(f"{root}/out", "first"):
+        assert system_of(root).objects[path].startswith(b"run first, pid ")
+        assert caplog.messages == []
+        with OutputLock(f"{root}/out", "second"):
+            assert "may be written by another run ('run first, pid" in caplog.messages[0]
+    assert path not in system_of(root).objects
+
+
+def test_a_run_that_failed_leaves_none_of_its_files(root: str) -> None:
+    system = system_of(root)
+    part = f".r1-00001.parquet.{'0' * 32}.part"
+    names = ["images/r1-00000.parquet", f"edges/{part}", "images/r2-00000.parquet", "images/r1.txt"]
+    system.objects.update({f"{root}/out/{name}": b"x" for name in names})
+    discard_run(f"{root}/out", "r1")
+    left = sorted(path for path in system.objects if "/out/" in path)
+    assert left == [f"{root}/out/images/r1.txt", f"{root}/out/images/r2-00000.parquet"]
