@@ -37,6 +37,7 @@ _COMPARE_BYTES_AN_IMAGE = 120e3
 _REPORT_BYTES_AN_IMAGE = 700.0
 _TABLES = 3  # of the report, each in as many files at most as that of the images
 _OTHER_WRITES = 10  # table of all rows, summary, manifest, lock and their like
+_PAGE = 1000  # names that S3 and Cloud Storage give at once
 # A worker that waits for the store less than this share of its time is bound by its CPU.
 _WAITING = 0.3
 
@@ -131,6 +132,8 @@ def estimate(config: PipelineConfig, run: RunConfig) -> str:
     remote = None
     if asked or _is_remote(listed.sample):
         heads, lists = traffic.total(asked, "head"), traffic.total(asked, "list")
+        if not asked:  # Beam's file systems tell nobody of their requests
+            lists = -(-listed.inputs // _PAGE)
         # What a listing was kept of is not listed again.
         left = heads if cache is not None and config.limit is None else heads + lists
         left_s = seconds * left / max(heads + lists, 1)

@@ -775,7 +775,8 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--dry_run",
         action="store_true",
-        help="list, sample and estimate hours, bytes and memory; write nothing",
+        help="list, sample and estimate hours, requests, bytes and memory; write nothing but "
+        "the listing cache",
     )
     add("-q", "--quiet", action="store_true", help="show neither progress nor the summary")
     add("-v", "--verbose", action="store_true", help="show log lines and tracebacks")
@@ -839,6 +840,7 @@ def _access(values: argparse.Namespace, run: RunConfig, beam_options: Mapping[st
         _check_range("max_requests_per_second", most, 1, 10**6)
         processes = _processes(run, beam_options)
         share = most // processes
+        _check_bounded([*(values.input or ()), values.output or ""])
         if share == 0:
             raise UsageError(
                 f"max_requests_per_second must be at least {processes}, one for each process of "
@@ -850,6 +852,16 @@ def _access(values: argparse.Namespace, run: RunConfig, beam_options: Mapping[st
         values.read_concurrency,
         values.read_memory_bytes,
     )
+
+
+def _check_bounded(texts: list[str]) -> None:
+    from transforms.storage.uris import BEAM_SCHEMES, scheme_of
+
+    if found := BEAM_SCHEMES & {scheme_of(text) for text in texts}:
+        raise UsageError(
+            "max_requests_per_second bounds requests to azfs, not those that Beam's file system of "
+            f"{min(found)} sends"
+        )
 
 
 # Options of Beam by which a user says how many workers there will be at most.

@@ -555,3 +555,31 @@ def test_help_names_every_option_of_ours_and_points_to_beam() -> None:
         assert f"--{name}" in text
     assert "--workers" in text
     assert "--runner" in text
+
+
+@pytest.mark.parametrize("words", [["--input=gs://b/x"], ["--input=/x", "--output=s3://b/o"]])
+def test_a_rate_that_nothing_would_keep_is_refused(words: list[str]) -> None:
+    argv = ["--output=/o", "--max_requests_per_second=90", "--workers=1", *words]
+    with pytest.raises(UsageError, match=r"not those that Beam's file system of (gs|s3) sends"):
+        options.parse(argv)
+
+
+def test_beams_file_systems_know_their_options_before_there_is_a_pipeline() -> None:
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import S3Options
+
+    before = FileSystems._pipeline_options
+    try:
+        options.parse(["--input=s3://b/x", "--output=/o", "--s3_region_name=nowhere-1"])
+        assert FileSystems._pipeline_options.view_as(S3Options).s3_region_name == "nowhere-1"
+    finally:
+        FileSystems.set_options(before)
+
+
+def test_a_listing_cache_is_a_folder_with_an_age(tmp_path: Path) -> None:
+    words = ["--input=/i", "--output=/o"]
+    assert options.parse(words)[0].cache() is None
+    config, _, _ = options.parse([*words, f"--listing_cache={tmp_path}", "--listing_max_age=90m"])
+    cache = config.cache()
+    assert cache is not None
+    assert (cache.folder, cache.max_age_s) == (str(tmp_path), 5400.0)

@@ -13,7 +13,7 @@ from transforms.access import Access
 from transforms.storage import local
 from transforms.storage.errors import InputError
 from transforms.storage.sightings import IsKnown, Scope, Sighting, Source
-from transforms.storage.uris import SCHEMES, scheme_of
+from transforms.storage.uris import BEAM_SCHEMES, SCHEMES, scheme_of
 
 
 class NamesOf(Protocol):
@@ -93,9 +93,7 @@ def _beam() -> Store:
 _STORES: dict[str, Callable[[], Store]] = {
     "azfs": _azure,
     "file": lambda: _LOCAL,
-    "gs": _beam,
-    "hdfs": _beam,
-    "s3": _beam,
+    **dict.fromkeys(BEAM_SCHEMES, _beam),
 }
 
 

@@ -9,8 +9,9 @@ import os
 import re
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+BEAM_SCHEMES = frozenset({"gs", "hdfs", "s3"})  # reached through Beam's own file systems
 # The allowlist; transforms.storage.stores has a store for each.
-SCHEMES = frozenset({"azfs", "file", "gs", "hdfs", "s3"})
+SCHEMES = frozenset({"azfs", "file", *BEAM_SCHEMES})
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)://|(file):/", re.IGNORECASE)
 _FILE = re.compile(r"file:(?://(?:localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from apache_beam.io.filesystem import CompressionTypes
 
-from beam_dedup import deduplicate
+from beam_dedup import cli, deduplicate
 from beam_dedup.job import Result
 from beam_dedup.options import UsageError
 from beam_dedup.reports.lock import OutputLock, discard_run
@@ -316,3 +316,12 @@ def test_a_run_that_failed_leaves_none_of_its_files(root: str) -> None:
     discard_run(f"{root}/out", "r1")
     left = sorted(path for path in system.objects if "/out/" in path)
     assert left == [f"{root}/out/images/r1.txt", f"{root}/out/images/r2-00000.parquet"]
+
+
+def test_a_dry_run_counts_pages_as_such_stores_give_them(
+    root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objects = system_of(root).objects
+    objects.update({f"{root}/more/{number}.jpg": b"none" for number in range(2000 - len(NAMES))})
+    assert cli.main(["run", f"--input={root}", "--dry_run", "--profile=fast"]) == 0
+    assert "requests  2,002 (2 to list, 2,000 to read)" in capsys.readouterr().out
