@@ -111,7 +111,7 @@ class Given:
             session.mount("https://", _ByToken(self.proxy.endpoint, self.signature))
             # The transport of the tests' own sends what the account's would.
             monkeypatch.setattr(
-                account, "_transport", lambda _: _logged(RequestsTransport(session=session))
+                account, "_transport", lambda *_: _logged(RequestsTransport(session=session))
             )
 
     @property

@@ -620,6 +620,24 @@ def test_r3_x2_a_login_that_fails_ends_at_once_and_is_not_repeated() -> None:
     assert service.asked == []
 
 
+def test_proxies_and_certificates_of_the_environment_are_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "private.example")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ours.pem")
+    through = account._transport(Access(), "https://pics.blob.core.windows.net")
+    assert through.session.proxies["https"] == "http://proxy.example:3128"
+    assert through.connection_config.verify == "/etc/ours.pem"
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    past = account._transport(Access(), "https://private.example")
+    assert "https" not in past.session.proxies
+    assert past.connection_config.verify is True
+
+
 def test_one_account_serves_many_threads(reached: Callable[..., Reached]) -> None:
     to = reached(access=Access(concurrency=8))
     names = [f"{number:02d}" for number in range(16)]
