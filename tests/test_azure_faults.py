@@ -108,7 +108,7 @@ def test_r1_r2_r5_with_every_third_request_failing_no_image_is_lost(job: Job) ->
     told = result.summary["requests"]
     seen = job.proxy.counts()
     failed = sum(number for (_, status), number in seen.items() if status in (0, 429, 503))
-    assert failed > 5
+    assert failed >= 4
     # The client's own requests, before the job, are not the job's.
     assert 0 < told["retries"] < told["sent"] <= sum(seen.values())
     for kind in ("read", "list"):

@@ -592,8 +592,6 @@ def _send(send: Callable[[Any], Any], request: Any, limiter: Limiter) -> Any:
         status, succeeded = str(answer.status_code), answer.status_code not in _BUSY
         if answer.status_code in _BUSY and (pause := retry_after_s(answer.headers)):
             limiter.pause(pause)
-        if answer.headers.get("Content-Length") == "0":
-            answer.body()  # so that its connection is free: of no bytes the SDK reads none
         _guard(answer, kind, status)
         return answer
     except Exception as error:
@@ -698,7 +696,7 @@ def _read_whole(
 def _save_whole(client: Any, file: BinaryIO) -> None:
     file.seek(0)
     file.truncate()
-    download = client.download_blob()
+    download = client.download_blob(decompress=False)  # as in _read_whole
     download.readinto(file)
     properties = download.properties
     if file.tell() != properties.size:

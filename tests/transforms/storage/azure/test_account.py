@@ -531,7 +531,10 @@ class _Tokens:
 
 
 class _NoLogin:
+    asked = 0
+
     def get_token(self, *_: str, **__: Any) -> AccessToken:
+        self.asked += 1
         raise ClientAuthenticationError("no login for https://login.example?secret=hidden")
 
 
@@ -611,9 +614,10 @@ def test_r3_r6_tokens_that_are_never_taken_end_at_once() -> None:
 
 
 def test_r3_x2_a_login_that_fails_ends_at_once_and_is_not_repeated() -> None:
-    service = _Service()
+    service, login = _Service(), _NoLogin()
     with pytest.raises(AccessError) as raised:
-        _by_token(_NoLogin(), service).head(_BLOB)
+        _by_token(login, service).head(_BLOB)
+    assert login.asked == 1
     assert "refuses access (ClientAuthenticationError) with the Azure identity" in str(raised.value)
     assert "hidden" not in str(raised.value)
     assert raised.value.__context__ is None

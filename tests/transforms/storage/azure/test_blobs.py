@@ -55,7 +55,7 @@ class Box:
         pinned = (self.uri + below).encode()
         return [
             (part.part, part.deep, [blobs.parse_uri(s.ref.uri).name for s in _walked(part)])
-            for part in inputs.split(pinned, Scope())
+            for part in blobs.split(blobs.source_of(pinned))
         ]
 
 
@@ -196,7 +196,7 @@ def test_what_comes_to_a_level_after_it_was_cut_is_walked(
 ) -> None:
     monkeypatch.setattr(account, "PAGE", 4)
     box.holds("1", "2", "a/3")
-    parts = list(inputs.split(box.uri.encode(), Scope()))
+    parts = list(blobs.split(blobs.source_of(box.uri.encode())))
     box.holds("4", "5", "6", "7")  # more than a page, by now
     names = [blobs.parse_uri(seen.ref.uri).name for part in parts for seen in _walked(part)]
     assert names == ["1", "2", "4", "5", "6", "7", "a/3"]
