@@ -9,6 +9,7 @@ other libraries it wants a function that is not called: it gets one that imports
 import atexit
 import gc
 import importlib
+import importlib.util
 import logging
 import os
 import sys
@@ -80,7 +81,9 @@ def import_beam() -> None:
     os.environ.setdefault(_THREADS, "1")
     os.environ.setdefault(_ARROW_POOL, "system")
     atexit.register(gc.freeze)
-    instead = {**dict.fromkeys(_UNUSED), **{name: _Late(name) for name in _LATE}}
+    # Where Google's libraries are there, Beam imports them, and they take classes.
+    late = _LATE if importlib.util.find_spec("apitools") is None else ()
+    instead = {**dict.fromkeys(_UNUSED), **{name: _Late(name) for name in late}}
     kept = {name: module for name, module in instead.items() if name not in sys.modules}
     # Beam notes for each hint the lines that it comes from, and reads its own source for that.
     format_stack = traceback.format_stack

@@ -93,3 +93,21 @@ def test_numpy_is_loaded_after_the_number_of_its_threads_is_set() -> None:
         [],
         [],
     ]
+
+
+def test_libraries_of_google_get_the_classes_that_they_take(tmp_path: Path) -> None:
+    # As oauth2client does, which Beam's extra gcp brings: it makes an object when it is imported.
+    package = tmp_path / "apitools" / "base" / "py"
+    package.mkdir(parents=True)
+    for folder in (package, *list(package.parents)[:2]):
+        (folder / "__init__.py").write_text("")
+    (package / "exceptions.py").write_text(
+        "import httplib2\nHTTP = httplib2.Http()\n"
+        "class HttpError(httplib2.HttpLib2Error):\n    pass\n"
+    )
+    body = (
+        f"sys.path.insert(0, {str(tmp_path)!r})\nimport_beam()\n"
+        "from apitools.base.py.exceptions import HttpError\n"
+        "assert issubclass(HttpError, Exception)"
+    )
+    assert "httplib2" in _run(body)[0]
