@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.storage import InputError
-from transforms.storage.patterns import MAX_PATTERN, Glob, Selection, filter_glob
+from transforms.storage.patterns import ANY, MAX_PATTERN, Bounds, Glob, Selection, filter_glob
 
 
 @pytest.mark.parametrize(
@@ -109,3 +109,26 @@ def test_globs_match_what_the_definition_says(segments, names):
 def test_a_selection_survives_pickling():
     selection = pickle.loads(pickle.dumps(Selection(include=("*.jpg", "plain"))))  # noqa: S301
     assert [selection.keeps(name) for name in ("a.jpg", "plain", "other")] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "size", "modified", "keeps"),
+    [
+        (ANY, 0, None, True),
+        (Bounds(min_bytes=5), 4, 0, False),
+        (Bounds(min_bytes=5), 5, 0, True),
+        (Bounds(max_bytes=5), 5, 0, True),
+        (Bounds(max_bytes=5), 6, 0, False),
+        (Bounds(after_us=100), 1, 99, False),
+        (Bounds(after_us=100), 1, 100, True),
+        (Bounds(before_us=100), 1, 99, True),
+        (Bounds(before_us=100), 1, 100, False),
+        (Bounds(after_us=100, before_us=100), 1, None, True),
+        (Bounds(1, 2, 3, 4), 2, 3, True),
+        (Bounds(0, 0, 0, 1), 0, 0, True),
+    ],
+)
+def test_bounds_take_their_own_value_but_for_the_latest_date(
+    bounds: Bounds, size: int, modified: int | None, *, keeps: bool
+) -> None:
+    assert bounds.keep(size, modified) is keeps
