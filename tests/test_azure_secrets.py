@@ -308,7 +308,8 @@ def test_x2_where_nobody_answers_no_error_holds_the_url(
         beam_dedup.deduplicate(f"azfs://{ACCOUNT}/ccc/p", tmp_path / "report", workers=1)
     account.forget_accounts()
     assert str(raised.value) == (
-        f"account '{ACCOUNT}' did not answer at {endpoint} (head: ConnectionError) in 10 attempts"
+        f"account '{ACCOUNT}' did not answer at {endpoint} (head: NewConnectionError) in 10 "
+        "attempts"
     )
     # Where the SDK's error is left hanging on ours, this finds it.
     assert not [text for text in _whole_story(raised.value) if "hidden" in text]

@@ -10,7 +10,7 @@ from transforms.access import Access
 
 def test_access_travels_and_is_a_key() -> None:
     access = Access("/run/secrets/azure", 5, 8, 1000)
-    assert pickle.loads(pickle.dumps(access)) == access
+    assert pickle.loads(pickle.dumps(access)) == access  # noqa: S301
     assert len({access, Access("/run/secrets/azure", 5, 8, 1000), Access()}) == 2
 
 

@@ -766,7 +766,10 @@ def _error_code(error: BaseException) -> str:
 
 def _cause(error: BaseException) -> str:
     """Return the name of what an error of the SDK stands for, which is all that is safe to say."""
-    return type(getattr(error, "inner_exception", None) or error).__name__
+    inner = getattr(error, "inner_exception", None) or error
+    # Of requests, a connection that was not made holds urllib3's reason.
+    reason = getattr(next(iter(inner.args), None), "reason", None)
+    return type(reason if isinstance(reason, Exception) else inner).__name__
 
 
 def _is_login_failure(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import io
 import itertools
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -622,6 +623,25 @@ def test_r3_x2_a_login_that_fails_ends_at_once_and_is_not_repeated() -> None:
     assert "hidden" not in str(raised.value)
     assert raised.value.__context__ is None
     assert service.asked == []
+
+
+def test_an_account_that_no_name_server_knows_is_told_by_its_endpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown(*_: Any) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    grant = Grant(
+        "https://pics.blob.invalid", {"account_name": "pics", "account_key": "YQ=="}, "key"
+    )
+    to = Account("pics", Access(), grant, sleep=Clock().sleep)
+    with pytest.raises(UnavailableError) as raised:
+        to.head(_BLOB)
+    assert str(raised.value) == (
+        "account 'pics' did not answer at https://pics.blob.invalid (head: NameResolutionError) in "
+        "10 attempts"
+    )
 
 
 def test_proxies_and_certificates_of_the_environment_are_used(
