@@ -48,7 +48,8 @@ _CONFLICTS = {
     "LeaseAlreadyPresent": "leased",
     "LeaseIdMissing": "leased",
 }
-_COPY_WAIT_S = (0.1, 5.0)  # first and longest wait between two looks at a copy that is under way
+# Between two looks at a copy that is under way. Within an account one is made at once, as a rule.
+_COPY_WAITS_S = (0.1, 0.2, 0.5, 1, 2, *120 * (5,))
 _FOLDER = "hdi_isfolder"  # metadata of the stubs that stand for folders of a hierarchical namespace
 
 _Result = TypeVar("_Result")
@@ -280,7 +281,7 @@ class Account:
         self._do("write", lambda: commit(staged.block_ids), "not_found")
 
     def copy(self, source: BlobName, target: BlobName, etag: str) -> str:
-        """Copy within the account, and wait until the copy is whole.
+        """Copy within the account, and wait until the copy is whole, for ten minutes at most.
 
         Args:
             source: what is copied.
@@ -306,15 +307,20 @@ class Account:
             return answer
 
         answer = self._do("copy", start, "vanished")
-        status, wait_s = answer["copy_status"], _COPY_WAIT_S[0]
+        status, waits = answer["copy_status"], iter(_COPY_WAITS_S)
         while status == "pending":
+            wait_s = next(waits, None)
+            if wait_s is None:
+                raise UnavailableError(
+                    f"account {self.name!r}: a copy is still under way after {sum(_COPY_WAITS_S)} s"
+                )
             self._sleep(wait_s)
-            wait_s = min(2 * wait_s, _COPY_WAIT_S[1])
             found = self._do("head", client.get_blob_properties, "vanished")
-            status = found.copy.status
+            # Its end gives the target another ETag.
+            status, answer = found.copy.status, {"etag": found.etag}
         if status != "success":
             raise StorageError("other", f"the copy ended as {status!r}")
-        return _bare(answer["etag"]) if wait_s == _COPY_WAIT_S[0] else self.head(target).etag
+        return _bare(answer["etag"])
 
     def delete(self, blob: BlobName, etag: Optional[str] = None) -> None:
         """Delete a blob if it still has this ETag; one that is gone is ``not_found``."""

@@ -474,6 +474,35 @@ def test_a_copy_is_made_of_what_was_seen_and_over_nothing(reached: Callable[...,
     assert "other" not in to.azurite.names(to.container)
 
 
+_PENDING = Fault(headers={"x-ms-copy-status": "pending"})
+
+
+def test_a4_a_copy_is_awaited_until_it_is_made(reached: Callable[..., Reached]) -> None:
+    to = reached(lambda request: _PENDING if request.number <= 3 else None)
+    etag = to.account.copy(to.blob, to.named("c"), to.listed().etag)
+    assert to.proxy.counts() == {("copy", 202): 1, ("head", 200): 3}
+    assert to.clock.slept == [0.1, 0.2, 0.5]
+    assert to.account.head(to.named("c")).etag == etag
+
+
+@pytest.mark.parametrize("status", ["failed", "aborted"])
+def test_a4_a_copy_that_fails_is_told(reached: Callable[..., Reached], status: str) -> None:
+    ended = Fault(headers={"x-ms-copy-status": status})
+    to = reached(lambda request: _PENDING if request.kind == "copy" else ended)
+    seen = to.listed().etag
+    error = to.ends_with(StorageError, lambda: to.account.copy(to.blob, to.named("c"), seen))
+    assert error.args == ("other", f"the copy ended as {status!r}")
+
+
+def test_a4_a_copy_that_never_ends_is_not_awaited_for_ever(
+    reached: Callable[..., Reached],
+) -> None:
+    to = reached(always(_PENDING))
+    seen = to.listed().etag
+    error = to.ends_with(UnavailableError, lambda: to.account.copy(to.blob, to.named("c"), seen))
+    assert "a copy is still under way after 603.8 s" in str(error)
+
+
 def test_a_copy_by_signature_lets_the_store_read_its_source(azurite: Azurite) -> None:
     signature = "sv=1&sig=s%3D"
     grant = Grant(azurite.endpoint, AzureSasCredential(signature), "shared access signature")
