@@ -24,6 +24,7 @@ class FakeAccount:
         self.blobs: dict[str, dict[str, Properties]] = {}
         self.data: dict[tuple[str, str], bytes] = {}
         self.asked: Counter[str] = Counter()
+        self.levels: list[tuple[str, int]] = []  # that were asked for, and how many names
         self.fails_after: int | None = None  # pages of names that are given
 
     def fill(self, container: str, names: Mapping[str, bytes], tier: str = "Hot") -> None:
@@ -56,14 +57,16 @@ class FakeAccount:
                 self.fails_after -= 1
             yield [self.blobs[container][name] for name in names[start : start + self.page]]
 
-    def level(self, container: str, prefix: str = "") -> Level:
-        """Return a level of names."""
+    def level(self, container: str, prefix: str = "", most: int | None = None) -> Level:
+        """Return a level of names, up to so many of them."""
         self.asked["list"] += 1
         names = sorted(name for name in self.blobs.get(container, {}) if name.startswith(prefix))
         folders_ = {name for name in names if "/" in name[len(prefix) :]}
         prefixes = sorted({prefix + n[len(prefix) :].partition("/")[0] + "/" for n in folders_})
         found = [self.blobs[container][name] for name in names if name not in folders_]
-        return Level(prefixes, found, len(prefixes) + len(found) <= 100)
+        most = most or 5000
+        self.levels.append((prefix, most))
+        return Level(prefixes[:most], found[:most], len(prefixes) + len(found) <= most)
 
     def head(self, blob: BlobName) -> Properties:
         """Look at a blob."""

@@ -17,6 +17,7 @@ from transforms.access import LOCAL
 from transforms.listing import ListImages, check_inputs, iterate_inputs
 from transforms.records import FailedImage
 from transforms.storage import cache as cache_module
+from transforms.storage.azure.blobs import split, walk
 from transforms.storage.cache import (
     MANIFEST,
     Kept,
@@ -455,4 +456,16 @@ def test_the_pipeline_counts_the_work_of_keeping(account: FakeAccount, tmp_path:
     with TestPipeline("FnApiRunner") as pipeline:
         listing = pipeline | ListImages([ROOT], cache=cache)
         total = listing.stats | beam.Map(lambda s: s.items_in) | beam.CombineGlobally(sum)
-        assert_that(total, equal_to([len(NAMES) + 2]))
+        assert_that(total, equal_to([len(NAMES) + 3]))
+
+
+def test_parts_are_found_without_listing_twice(account: FakeAccount) -> None:
+    names = [f"big/{folder:02d}/{n:03d}.jpg" for folder in range(10) for n in range(150)]
+    names += [f"big/{folder:02d}/sub/x.jpg" for folder in range(2)]
+    account.fill("pics", {name: b"x" for name in names})
+    parts = list(split(Source("folder", "azfs://acc/pics/big"), LOCAL))
+    # The first level as a whole; of those below, what fits on a small page is cut on.
+    assert account.levels == [("big/", 5000), *((f"big/{n:02d}/", 100) for n in range(10))]
+    found = [s.ref.below for part in parts for s in walk(part, Scope())]
+    assert sorted(found) == sorted(name.removeprefix("big/") for name in names)
+    assert len(parts) == 10

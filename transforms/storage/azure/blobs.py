@@ -34,6 +34,7 @@ from transforms.storage.uris import readable, scheme_of, written_below
 _ENCODED_MAGIC = re.compile("%(?:2A|3F|5B)", re.IGNORECASE)
 _PARTS = 64  # of a walk: several for each worker of a big job, and few requests to find
 _MOST_LEVELS = 4 * _PARTS  # looked at to find them
+_FEW_PARTS, _FEW_NAMES = 8, 100  # from so many parts on, so many names of a level are looked at
 _MAX_LIST_BYTES = 2**31
 _ARCHIVE = "Archive"
 
@@ -70,7 +71,7 @@ def source_of(
     if is_known(named):
         return named
     folder = blob._replace(name=_as_folder(blob.name))
-    level = account.level(folder.container, folder.name)
+    level = account.level(folder.container, folder.name, 1)
     if level.prefixes or level.blobs:
         return named
     if MAGIC.search(pattern):
@@ -109,7 +110,8 @@ def _as_folder(name: str) -> str:
 def split(source: Source, access: Access = LOCAL) -> Iterator[Source]:
     """Cut a walk at slashes, until there are enough parts or no more slashes.
 
-    A level with more names than a page is not cut: to find its folders would be to list it.
+    A level with more names than a page is not cut: to find its folders would be to list it. Where
+    there are some parts already, a page is small: one that is full of blobs is listed again.
     """
     root = parse_uri(source.uri)
     account = account_of(root.account, access)
@@ -120,7 +122,8 @@ def split(source: Source, access: Access = LOCAL) -> Iterator[Source]:
         if cut + len(waiting) + 1 >= _PARTS or asked >= _MOST_LEVELS:
             yield one
             continue
-        level = account.level(root.container, start + one.part)
+        most = None if cut + len(waiting) < _FEW_PARTS else _FEW_NAMES
+        level = account.level(root.container, start + one.part, most)
         asked += 1
         if not level.is_whole or not level.prefixes:
             cut += 1
