@@ -10,6 +10,7 @@ class Access:
 
     It travels to every worker with the steps of the pipeline, so it names credentials and never
     holds one.
+    A process that works on several bundles at once reads for each of them as much as is said here.
 
     Args:
         secret_file: a file with ``NAME=VALUE`` lines that stand for environment variables, such as
