@@ -61,15 +61,15 @@ def names(blobs: int, prefix: str) -> list[str]:
     return found
 
 
-def page(blobs: int, prefix: str, delimiter: str, marker: str) -> bytes:
+def page(blobs: int, prefix: str, delimiter: str, marker: str, most: int = _PAGE) -> bytes:
     """Return a page of names as the REST API has it."""
     if delimiter and prefix == "p/":
         parts = [f"<BlobPrefix><Name>p/{n:03d}/</Name></BlobPrefix>" for n in range(_FOLDERS)]
         following = ""
     else:
         start, found = int(marker or 0), names(blobs, prefix)
-        parts = [_blob(name) for name in found[start : start + _PAGE]]
-        following = str(start + _PAGE) if start + _PAGE < len(found) else ""
+        parts = [_blob(name) for name in found[start : start + most]]
+        following = str(start + most) if start + most < len(found) else ""
     return (
         '<?xml version="1.0" encoding="utf-8"?><EnumerationResults><Blobs>'
         f"{''.join(parts)}</Blobs><NextMarker>{following}</NextMarker></EnumerationResults>"
@@ -96,9 +96,8 @@ def _handler(blobs: int, latency_s: float, asked: Counter[str]) -> type[BaseHTTP
             }
             asked[query.get("comp", "read")] += 1
             time.sleep(latency_s)
-            body = page(
-                blobs, query.get("prefix", ""), query.get("delimiter", ""), query.get("marker", "")
-            )
+            asks = [query.get(name, "") for name in ("prefix", "delimiter", "marker")]
+            body = page(blobs, *asks, min(int(query.get("maxresults", _PAGE)), _PAGE))
             self._answer(200, body)
 
         def do_HEAD(self) -> None:

@@ -9,14 +9,13 @@ from transforms.storage import traffic
 from transforms.storage.azure.account import forget_accounts
 
 
-def test_pages_are_those_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(azure_listing, "_PAGE", 3)
+def test_pages_are_those_of_the_service() -> None:
     assert azure_listing.names(160, "p/039/") == [f"p/039/{n:07d}.jpg" for n in range(4)]
     assert len(azure_listing.names(160, "")) == 160
-    first = azure_listing.page(160, "p/000/", "", "")
+    first = azure_listing.page(160, "p/000/", "", "", 3)
     assert first.count(b"<Blob>") == 3
     assert b"<NextMarker>3</NextMarker>" in first
-    last = azure_listing.page(160, "p/000/", "", "3")
+    last = azure_listing.page(160, "p/000/", "", "3", 3)
     assert last.count(b"<Blob>") == 1
     assert b"<NextMarker></NextMarker>" in last
     assert azure_listing.page(160, "p/", "/", "").count(b"<BlobPrefix>") == 40
