@@ -25,7 +25,7 @@ from transforms.imaging.errors import ImageError
 from transforms.imaging.layout import layouts
 from transforms.imaging.orientation import axes
 from transforms.imaging.quality import Quality, histograms, measure_batch
-from transforms.imaging.wavelet import grey_thumbnails, wavelet_keys_batch
+from transforms.imaging.wavelet import KEY_BITS, grey_thumbnails, wavelet_signs
 from transforms.imaging.words import word_rows
 from transforms.outputs import in_global_window, several_outputs
 from transforms.records import FailedImage, Failure, Fingerprint, ImageRef, StageStats
@@ -118,8 +118,9 @@ def fingerprints(images: Sequence[ReadImage]) -> list[Fingerprint]:
         return []
     pixels = [image.pixels for image in images]
     greys = [np.asarray(cv2.cvtColor(each, cv2.COLOR_RGB2GRAY), np.uint8) for each in pixels]
-    keys, textures = wavelet_keys_batch(grey_thumbnails(greys))
-    both_forms = np.concatenate([keys[:, 0], compact(keys)], axis=1)
+    signs, textures = wavelet_signs(grey_thumbnails(greys))
+    plain = np.packbits(signs[:, :KEY_BITS], axis=1)
+    both_forms = np.concatenate([plain, compact(signs)], axis=1)
     counts = histograms(greys)
     return [
         _fingerprint(*each)

@@ -4,8 +4,8 @@ import hashlib
 
 import numpy as np
 
+from tests.transforms.grouping.keys import compact_keys
 from transforms.contents import content_of
-from transforms.grouping.bands import compact
 from transforms.grouping.rank import RankFacts, encode_rank
 from transforms.imaging.layout import LAYOUT_BYTES
 from transforms.records import Content, Edge, Fingerprint, ImageRef
@@ -69,7 +69,7 @@ def make_image(name: str, pixels: str = "", *, area: float = 1e6, **changes) -> 
 
 def key_forms(keys: np.ndarray) -> bytes:
     """Return what an image carries of its keys in the eight orientations, uint8 [8, 32]."""
-    return keys[0].tobytes() + compact(keys[None]).tobytes()
+    return keys[0].tobytes() + compact_keys(keys[None]).tobytes()
 
 
 def make_content(name: str, **changes) -> Content:

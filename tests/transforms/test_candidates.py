@@ -8,11 +8,11 @@ import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
-from tests.transforms.grouping.keys import flipped, random_keys, signs_of
+from tests.transforms.grouping.keys import compact_keys, flipped, random_keys, signs_of
 from tests.transforms.samples import make_content
 from transforms import candidates as module
 from transforms.candidates import BANDED_NOTE, DENSE_NOTE, ProposeByWavelet, block_count
-from transforms.grouping.bands import compact, turn
+from transforms.grouping.bands import turn
 from transforms.imaging.orientation import inverse_orientation
 from transforms.imaging.wavelet import wavelet_keys_batch
 from transforms.packing import unpack
@@ -21,7 +21,7 @@ from transforms.reporting.summary import add_up
 
 
 def _content(name, keys, **changes):
-    return _signed(name, compact(keys[None]), **changes)
+    return _signed(name, compact_keys(keys[None]), **changes)
 
 
 def _signed(name, signs, **changes):

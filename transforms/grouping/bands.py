@@ -61,19 +61,7 @@ def _orbit_order() -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
 
 
 _ORDER, _HALVES = _orbit_order()
-
-
-def _negated_source() -> NDArray[np.intp]:
-    """Return where the negative of each bit stands in eight keys of 256 bits, -1 if nowhere."""
-    source = np.full(_BITS, -1, np.intp)
-    flat = ORIENTATION_TABLE.ravel()
-    negated = np.flatnonzero(flat >= _BITS)
-    source[flat[negated] - _BITS] = negated
-    return source
-
-
-_POSITIVE: Final = _ORDER
-_NEGATIVE: Final = _negated_source()[_ORDER]
+_SIGNS: Final = np.concatenate([_ORDER, _BITS + _ORDER])
 
 
 def _turning_tables() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
@@ -100,18 +88,16 @@ def _turning_tables() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
 _FROM_POSITIVE, _FROM_NEGATIVE = _turning_tables()
 
 
-def compact(keys: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def compact(signs: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return the compact form of keys.
 
     Args:
-        keys: uint8 [n, 8, 32], as ``imaging.wavelet`` makes them.
+        signs: bool [n, 512] of ``imaging.wavelet.wavelet_signs``.
 
     Returns:
         uint8 [n, 64]: bits of the positive, then of the negative coefficients, in orbit order.
     """
-    bits = np.unpackbits(keys.reshape(len(keys), ORIENTATIONS * KEY_BYTES), axis=1)
-    negative = bits[:, _NEGATIVE] & (_NEGATIVE >= 0)
-    return np.packbits(np.concatenate([bits[:, _POSITIVE], negative], axis=1), axis=1)
+    return np.packbits(signs[:, _SIGNS], axis=1)
 
 
 def turn(signs: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -36,6 +36,7 @@ __all__ = [
     "inverse_orientation",
     "wavelet_keys",
     "wavelet_keys_batch",
+    "wavelet_signs",
 ]
 
 KEY_BITS: Final = 256
@@ -147,29 +148,36 @@ def _texture(details: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return np.asarray(np.clip(bits / _DETAILS, 0.0, 1.0), np.float64)
 
 
-def wavelet_keys_batch(
+def wavelet_signs(
     thumbnails: npt.NDArray[np.uint8],
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
-    """Return the keys of many thumbnails.
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Return the signs of the coefficients of many thumbnails, from which all their keys follow.
 
     Args:
         thumbnails: uint8 [n, 64, 64], from ``grey_thumbnails``.
 
     Returns:
-        Keys, uint8 [n, 8, 32], and textures, float64 [n] in 0..1 rounded to 4 decimals; see
-        ``wavelet_keys``.
+        Signs, bool [n, 512]: the bits of the key of each picture as it is, then 1 where the detail
+        is less than zero (of the approximation never). Textures, float64 [n] in 0..1 rounded to 4
+        decimals; see ``wavelet_keys``.
     """
-    n = len(thumbnails)
     coefficients = _coefficients(thumbnails)
-    signs = np.zeros((n, 2 * KEY_BITS), np.bool_)
+    signs = np.zeros((len(thumbnails), 2 * KEY_BITS), np.bool_)
     details = coefficients[:, :_DETAILS]
     signs[:, :_DETAILS] = details > 0
     signs[:, KEY_BITS : KEY_BITS + _DETAILS] = details < 0
     approximation = coefficients[:, _DETAILS:]
     ordered = np.sort(approximation, axis=1)
     signs[:, _DETAILS:KEY_BITS] = 2 * approximation > (ordered[:, 7] + ordered[:, 8])[:, None]
-    keys = np.packbits(signs[:, ORIENTATION_TABLE], axis=-1)
-    return keys, np.round(_texture(details), 4)
+    return signs, np.round(_texture(details), 4)
+
+
+def wavelet_keys_batch(
+    thumbnails: npt.NDArray[np.uint8],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+    """Return the keys of many thumbnails, uint8 [n, 8, 32], and textures; see ``wavelet_keys``."""
+    signs, textures = wavelet_signs(thumbnails)
+    return np.packbits(signs[:, ORIENTATION_TABLE], axis=-1), textures
 
 
 def wavelet_keys(pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], float]:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from transforms.imaging.wavelet import wavelet_keys_batch
+from transforms.grouping.bands import compact
+from transforms.imaging.wavelet import KEY_BITS, ORIENTATION_TABLE, wavelet_keys_batch
 
 
 def random_keys(count: int, seed: int, levels: int = 256) -> np.ndarray:
@@ -10,6 +11,13 @@ def random_keys(count: int, seed: int, levels: int = 256) -> np.ndarray:
     random = np.random.default_rng(seed)
     cells = random.integers(0, levels, (count, 16, 16), dtype=np.uint8)
     return wavelet_keys_batch(cells.repeat(4, axis=1).repeat(4, axis=2))[0]
+
+
+def compact_keys(keys: np.ndarray) -> np.ndarray:
+    """Return the compact form, uint8 [n, 64], of keys in the eight orientations [n, 8, 32]."""
+    signs = np.zeros((len(keys), 2 * KEY_BITS), np.bool_)
+    signs[:, ORIENTATION_TABLE] = np.unpackbits(keys, axis=2)
+    return compact(signs)
 
 
 def signs_of(plain: np.ndarray) -> np.ndarray:

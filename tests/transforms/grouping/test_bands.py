@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-from tests.transforms.grouping.keys import flipped, random_keys, signs_of
+from tests.transforms.grouping.keys import compact_keys, flipped, random_keys, signs_of
 from transforms.grouping import bands as module
 from transforms.grouping.bands import (
     BANDS,
     band_keys,
     band_masks,
     band_width,
-    compact,
     pairs_in_bands,
     turn,
 )
@@ -30,7 +29,7 @@ def _pairs(found):
 @pytest.mark.parametrize("levels", [256, 3, 1])
 def test_the_compact_form_keeps_all_eight_keys(levels):
     keys = random_keys(50, 1, levels)
-    turned = turn(compact(keys))
+    turned = turn(compact_keys(keys))
     # The order of the bits is another, the same in every orientation.
     assert np.array_equal(
         distances(turned[:, None], turned[None]),
@@ -64,7 +63,7 @@ def test_a_turned_image_has_the_same_values(width, orientation):
     cells = np.random.default_rng(4).integers(0, 256, (16, 16), dtype=np.uint8)
     pixels = cells.repeat(4, axis=0).repeat(4, axis=1)
     both = np.stack([wavelet_keys(pixels)[0], wavelet_keys(apply(pixels, orientation))[0]])
-    keys = band_keys(compact(both), width)
+    keys = band_keys(compact_keys(both), width)
     assert np.array_equal(keys.values[:, 0], keys.values[:, 1])
 
 
@@ -74,7 +73,7 @@ def test_values_are_the_least_over_the_orientations_and_frames_attain_them(
     monkeypatch, width, rows
 ):
     monkeypatch.setattr(module, "_ROWS", rows)
-    signs = compact(random_keys(50, 3, 3))
+    signs = compact_keys(random_keys(50, 3, 3))
     keys = band_keys(signs, width)
     columns, masks = band_masks(width)
     for band in range(BANDS):
@@ -85,7 +84,7 @@ def test_values_are_the_least_over_the_orientations_and_frames_attain_them(
 
 
 def test_some_of_the_images_have_the_keys_that_they_had_among_all():
-    signs = compact(random_keys(50, 4, 256))
+    signs = compact_keys(random_keys(50, 4, 256))
     rows = np.array([3, 48, 7])
     some, alone = band_keys(signs, 16).take(rows), band_keys(signs[rows], 16)
     for one, other in zip(some, alone, strict=True):
