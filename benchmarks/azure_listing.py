@@ -198,7 +198,7 @@ def main() -> int:
             for what in ("listed and kept", "kept listing read"):
                 one = _survey_apart(folder, connection)
                 print(
-                    f"{one.rows:>9,} blobs {what:<17}: {one.seconds:6.1f} s, CPU {one.cpu_s:.1f} s, "
+                    f"{one.rows:>9,} blobs {what:<17}: {one.seconds:.1f} s, CPU {one.cpu_s:.1f} s, "
                     f"memory +{one.grown_bytes / 2**20:.0f} MiB, requests {one.requests}"
                 )
             if server.stdin:

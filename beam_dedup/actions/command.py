@@ -84,7 +84,7 @@ def main(argv: list[str]) -> int:
     _check(values)
     access = access_of(values)
     try:
-        plan = Plan.of_report(_open(values.report, access))
+        plan = Plan.of_report(Report.open(values.report, access))
         place = place_of(values.destination, access)
         _reach_sources(plan, access)
         journal = Journal(place, plan)
@@ -108,10 +108,6 @@ def main(argv: list[str]) -> int:
     text = f"{count(tally.left_out)} files {verb} at the destination"
     print(f"beam-dedup: {text}", file=sys.stderr)
     return _FAILED
-
-
-def _open(report: str, access: Access) -> Report:
-    return Report.open(report)
 
 
 def _parser() -> OptionParser:

@@ -156,6 +156,8 @@ class Copier:
         names = store_of(item.uri, "source").names(Scope(access=self._access))
         try:
             [found] = names.sight_lines([os.fsencode(item.uri)], b"")
+        except AccessError:
+            raise
         except ValueError:
             raise StorageError("other", "its URI names no file") from None
         if found.error_type in _GONE:

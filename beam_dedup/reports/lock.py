@@ -14,13 +14,12 @@ from transforms.reporting.folder import LocalStore
 from transforms.reporting.manifest import read_manifest
 from transforms.reporting.store import LOCK, claim_of
 from transforms.reporting.stores import open_store
-from transforms.reporting.systems import SystemStore
-from transforms.storage.azure.account import Lease
-from transforms.storage.errors import StorageError
 
 if TYPE_CHECKING:
     from beam_dedup.reports.lease import LeaseLock
+    from beam_dedup.reports.notice import Notice
     from transforms.reporting.blobs import BlobStore
+    from transforms.reporting.systems import SystemStore
 
 
 class OutputBusyError(ValueError):
@@ -43,13 +42,7 @@ class OutputLock:
         store = open_store(output, access)
         self._shown = store.shown
         holder = f"{claim_of(run_id)}pid {os.getpid()}, host {socket.gethostname()}"
-        self._lock: _FileLock | _LeaseLock | _Notice
-        if isinstance(store, BlobStore):
-            self._lock = _LeaseLock(store, holder)
-        elif isinstance(store, SystemStore):
-            self._lock = _Notice(store, holder)
-        else:
-            self._lock = _FileLock(store.root / LOCK, holder)
+        self._lock = _lock_of(store, holder)
 
     def __enter__(self) -> "OutputLock":
         """Take the lock.
@@ -76,13 +69,21 @@ class OutputLock:
         self._lock.give_back()
 
 
-def _lock_of(store: Union[LocalStore, "BlobStore"], holder: str) -> Union["_FileLock", "LeaseLock"]:
+def _lock_of(
+    store: Union[LocalStore, "BlobStore", "SystemStore"], holder: str
+) -> Union["_FileLock", "LeaseLock", "Notice"]:
     if isinstance(store, LocalStore):
         return _FileLock(store.root / LOCK, holder)
-    # Not at the top: a job on local files has no use for it.
-    from beam_dedup.reports.lease import LeaseLock
+    # Not at the top: a job on local files has no use for them.
+    from transforms.reporting.blobs import BlobStore
 
-    return LeaseLock(store, holder)
+    if isinstance(store, BlobStore):
+        from beam_dedup.reports.lease import LeaseLock
+
+        return LeaseLock(store, holder)
+    from beam_dedup.reports.notice import Notice
+
+    return Notice(store, holder)
 
 
 class _FileLock:
@@ -139,108 +140,6 @@ class _FileLock:
         finally:
             os.close(self._descriptor)
             self._descriptor = None
-
-
-class _Notice:
-    """Says who writes into a folder that nothing can lock."""
-
-    def __init__(self, store: SystemStore, holder: str) -> None:
-        self._store = store
-        self._holder = holder
-
-    def take(self) -> None:
-        self._store.claim(self._holder)
-
-    def give_back(self) -> None:
-        try:
-            self._store.remove(LOCK)
-        except OSError as error:
-            log.warning("%s in %r could not be removed (%s)", LOCK, self._store.shown, error)
-
-
-class _LeaseLock:
-    """The lease of a blob: a thread renews it, and it ends by itself where nothing does.
-
-    Where it could not be renewed for too long, another run may take it. What then keeps this run
-    from publishing is ``Store.check_lock``, in the worker that would.
-    """
-
-    def __init__(self, store: BlobStore, holder: str) -> None:
-        self._store = store
-        self._blob = store.blob(LOCK)
-        self._holder = holder
-        self._lease: Lease | None = None
-        self._ended = threading.Event()
-
-    def take(self) -> None:
-        with os_errors():
-            while self._lease is None:
-                self._lease = self._take()
-            try:
-                self._lease.write(self._holder.encode())
-            except BaseException:
-                self.give_back()
-                raise
-        threading.Thread(
-            target=self._keep, args=(self._lease,), name="beam-dedup-lease", daemon=True
-        ).start()
-
-    def _take(self) -> Lease | None:
-        """Take the lease; None where the blob went away in between."""
-        try:
-            self._store.account.put(self._blob, io.BytesIO(), overwrite=False)
-        except StorageError as error:
-            if error.error_type not in ("exists", "leased"):
-                raise
-        try:
-            return self._store.account.lease(self._blob, _LEASE_S)
-        except StorageError as error:
-            if error.error_type == "not_found":
-                return None
-            if error.error_type == "leased":
-                raise self._busy() from None
-            raise
-
-    def _busy(self) -> OutputBusyError:
-        holder = ""
-        with contextlib.suppress(OSError):
-            holder = self._store.holder()
-        hint = f" (if it was killed, for {_LEASE_S} s)"
-        return _busy(self._store.shown, holder, hint)
-
-    def _keep(self, lease: Lease) -> None:
-        """Renew the lease until the run ends; a renewal that failed is tried again."""
-        has_failed = False
-        while not self._ended.wait(_RENEW_S):
-            try:
-                with os_errors():
-                    lease.renew()
-                has_failed = False
-            except OSError as error:
-                if not has_failed and not self._ended.is_set():
-                    log.warning(
-                        "the lock of output %r could not be renewed (%s); if another run takes it, "
-                        "no report is written",
-                        self._store.shown,
-                        error.strerror,
-                    )
-                has_failed = True
-
-    def give_back(self) -> None:
-        if self._lease is None:
-            return
-        lease, self._lease = self._lease, None
-        self._ended.set()
-        try:
-            with contextlib.suppress(FileNotFoundError), os_errors():
-                lease.delete()
-        except OSError as error:
-            log.warning(
-                "the lock of output %r could not be removed (%s); it ends by itself within %d s",
-                self._store.shown,
-                error.strerror,
-                _LEASE_S,
-            )
 
 
 def discard_run(output: str, run_id: str, access: Access = LOCAL) -> None:

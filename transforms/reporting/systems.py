@@ -6,7 +6,6 @@ there is a moment without either where it takes the place of another. Nothing lo
 
 import contextlib
 import io
-import logging
 import re
 import shutil
 import tempfile
@@ -23,9 +22,7 @@ from transforms.storage.filesystems import Place, children, system_of
 
 _PLAIN = CompressionTypes.UNCOMPRESSED  # whatever the name ends in
 _PART = r"\.[0-9a-f]{32}\.part"
-_LOCK_BYTES = 4096
-
-log = logging.getLogger(__name__)
+_LOCK_BYTES = 4096  # of a notice that are read
 
 
 class _SystemDrafts(Drafts):
@@ -130,18 +127,11 @@ class SystemStore(Store):
     def check_lock(self, run_id: str) -> None:
         """Do nothing: there is no lock."""
 
-    def claim(self, holder: str) -> None:
-        """Say who writes here, which also shows that it can be written; warn if another did."""
+    def writer(self) -> str:
+        """Return what the notice of another run says; empty where there is none."""
         with contextlib.suppress(FileNotFoundError), self.open(LOCK) as file:
-            before = file.read(_LOCK_BYTES).decode("utf-8", "replace")
-            log.warning(
-                "output %r may be written by another run (%r); nothing here can lock it, so make "
-                "sure that it has ended",
-                self.shown,
-                before,
-            )
-        with self.publish(LOCK) as out:
-            out.write(holder.encode())
+            return file.read(_LOCK_BYTES).decode("utf-8", "replace")
+        return ""
 
     def discard(self, run_id: str) -> None:
         """Remove a run's shards, and what is under their part names."""

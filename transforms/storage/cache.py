@@ -40,7 +40,7 @@ from transforms.storage.inputs import is_remote, source_of
 from transforms.storage.patterns import Glob, Selection, as_text
 from transforms.storage.sightings import Kind, Scope, Sighting, Source
 from transforms.storage.stores import store_of
-from transforms.storage.uris import below, readable, scheme_of, to_uri
+from transforms.storage.uris import readable, scheme_of, to_uri
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
@@ -53,6 +53,7 @@ _UNUSED_S = 86400.0  # no listing takes so long, so that shards this old belong 
 _SCHEMA = pa.schema(
     [
         pa.field("uri", pa.string(), nullable=False),
+        pa.field("below", pa.string(), nullable=False),
         pa.field("size_bytes", pa.int64(), nullable=False),
         pa.field("etag", pa.string()),
         pa.field("modified", pa.timestamp("us", tz="UTC")),
@@ -212,7 +213,7 @@ def read_known(known: Known, scope: Scope) -> Iterator[Sighting]:
     chosen = _Chosen(known.source, scope)
     folder = _folder(known.folder, prefix_of(known.source), scope.access)
     waiting: list[tuple[bytes, int, Optional[Sighting], Iterator[Sighting]]] = [
-        (_name(shard.first), number, None, _rows(folder, shard, known.source, scope))
+        (_name(shard.first), number, None, _rows(folder, shard, scope))
         for number, shard in enumerate(known.shards)
     ]
     heapq.heapify(waiting)
@@ -374,7 +375,7 @@ class _Shards:
                 _SCHEMA,
                 compression="zstd",
                 use_dictionary=["error_type", "error_message"],
-                column_encoding={"uri": "DELTA_BYTE_ARRAY"},
+                column_encoding={"uri": "DELTA_BYTE_ARRAY", "below": "DELTA_BYTE_ARRAY"},
             )
         )
         self._rows, self._first = 0, ""
@@ -400,6 +401,7 @@ def _table(rows: list[Sighting]) -> pa.Table:
     refs = [row.ref for row in rows]
     columns = [
         [ref.uri for ref in refs],
+        [ref.below for ref in refs],
         [ref.size_bytes for ref in refs],
         [ref.etag for ref in refs],
         [ref.modified_us for ref in refs],
@@ -411,7 +413,7 @@ def _table(rows: list[Sighting]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=_SCHEMA)
 
 
-def _rows(folder: Folder, shard: Shard, source: Source, scope: Scope) -> Iterator[Sighting]:
+def _rows(folder: Folder, shard: Shard, scope: Scope) -> Iterator[Sighting]:
     data = folder.read(shard.name)
     if data is None or hashlib.sha256(data).hexdigest() != shard.sha256:
         raise InputError(
@@ -420,12 +422,11 @@ def _rows(folder: Folder, shard: Shard, source: Source, scope: Scope) -> Iterato
         )
     for batch in pq.ParquetFile(pa.BufferReader(data)).iter_batches(_ROWS_AT_ONCE):
         columns = [batch.column(field.name) for field in _SCHEMA]
-        columns[3] = columns[3].cast(pa.int64())
-        for uri, size, etag, modified, md5, error_type, message in zip(
+        columns[4] = columns[4].cast(pa.int64())
+        for uri, below, size, etag, modified, md5, error_type, message in zip(
             *(column.to_pylist() for column in columns), strict=True
         ):
-            part = below(source.uri, uri)
-            ref = ImageRef(uri, readable(uri), part, scope.index, size, etag, modified, "")
+            ref = ImageRef(uri, readable(uri), below, scope.index, size, etag, modified, "")
             kind = Kind.FAILED if error_type else Kind.FOUND
             yield Sighting(kind, ref, error_type, message, md5)
 

@@ -9,7 +9,6 @@ import uuid
 from typing import BinaryIO, Optional, Protocol
 
 from transforms.access import Access
-from transforms.storage.azure.account import account_of
 from transforms.storage.azure.names import SCHEME, BlobName, parse_uri
 from transforms.storage.errors import InputError, StorageError
 from transforms.storage.uris import scheme_of, to_local_path
@@ -104,8 +103,10 @@ class _LocalFolder:
 
 class _AzureFolder:
     def __init__(self, prefix: BlobName, access: Access) -> None:
+        from transforms.storage.azure import account  # not at the top, see ``stores``
+
         self._prefix = prefix
-        self._account = account_of(prefix.account, access)
+        self._account = account.account_of(prefix.account, access)
 
     def write(self, name: str, body: BinaryIO) -> None:
         body.seek(0)

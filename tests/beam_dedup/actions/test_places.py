@@ -144,7 +144,7 @@ def test_what_is_no_place_is_refused(destination: str, message: str) -> None:
 
 
 def _properties(name: str, size: int, etag: str, status: str = "", md5: str = "") -> Properties:
-    return Properties(name, size, etag, 0, md5, "Hot", False, {}, status)
+    return Properties(name, size, etag, 0, md5, "Hot", False, {}, copy_status=status)
 
 
 class _Account:

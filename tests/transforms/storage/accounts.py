@@ -7,8 +7,7 @@ from typing import BinaryIO
 
 import pytest
 
-from transforms.storage import folders
-from transforms.storage.azure import blobs
+from transforms.storage.azure import account, blobs
 from transforms.storage.azure.account import Level, Properties
 from transforms.storage.azure.names import BlobName
 from transforms.storage.errors import StorageError
@@ -37,7 +36,7 @@ class FakeAccount:
 
     def used(self, monkeypatch: pytest.MonkeyPatch) -> "FakeAccount":
         """Have the store of ``azfs`` use this account, whatever its name."""
-        for module in (blobs, folders):
+        for module in (blobs, account):
             monkeypatch.setattr(module, "account_of", lambda name, access: self)
         return self
 
@@ -46,9 +45,13 @@ class FakeAccount:
         asked, self.asked = dict(self.asked), Counter()
         return asked
 
-    def pages(self, container: str, prefix: str = "") -> Iterator[list[Properties]]:
+    def pages(
+        self, container: str, prefix: str = "", *, deep: bool = True
+    ) -> Iterator[list[Properties]]:
         """Yield pages of names."""
         names = sorted(name for name in self.blobs.get(container, {}) if name.startswith(prefix))
+        if not deep:
+            names = [name for name in names if "/" not in name[len(prefix) :]]
         for start in range(0, max(len(names), 1), self.page):
             self.asked["list"] += 1
             if self.fails_after is not None:

@@ -68,8 +68,8 @@ class Properties(NamedTuple):
     tier: str  # Hot, Cool, Cold, Archive; "" where the store has none
     is_folder: bool
     metadata: dict[str, str]
-    copy_status: str = ""  # pending, success, aborted, failed; "" where it was not copied
     is_leased: bool = False
+    copy_status: str = ""  # pending, success, aborted, failed; "" where it was not copied
 
 
 class Staged(NamedTuple):
@@ -754,8 +754,8 @@ def _properties(item: Any) -> Properties:
         str(item.blob_tier or ""),
         any(key.lower() == _FOLDER and metadata[key].lower() == "true" for key in metadata),
         metadata,
-        str(item.copy.status or ""),
         item.lease.state == "leased",
+        str(item.copy.status or ""),
     )
 
 
