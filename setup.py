@@ -23,7 +23,7 @@ def _readme() -> str:
 
 
 _MODELS = ["torch>=2.6", "torchvision>=0.21", "open_clip_torch>=3.0", "kornia>=0.8"]
-_AZURE = ["azure-storage-blob>=12.23", "azure-identity>=1.19", "tenacity>=9.0"]
+_AZURE = ["azure-storage-blob>=12.31", "azure-identity>=1.19", "tenacity>=9.0"]
 _TEST = [
     "hypothesis>=6.100",
     "import-linter>=2.1",

@@ -4,7 +4,6 @@ A folder is a prefix of names that ends in a slash. Names come in the store's or
 of their characters. A name is text that is never normalised: its URI says which blob it is.
 """
 
-import collections
 import concurrent.futures
 import contextlib
 import os
@@ -116,23 +115,25 @@ def split(source: Source, access: Access = LOCAL) -> Iterator[Source]:
     root = parse_uri(source.uri)
     account = account_of(root.account, access)
     start = _as_folder(root.name)
-    waiting, cut, asked = collections.deque([source]), 0, 0
-    while waiting:
-        one = waiting.popleft()
-        if cut + len(waiting) + 1 >= _PARTS or asked >= _MOST_LEVELS:
-            yield one
-            continue
-        most = None if cut + len(waiting) < _FEW_PARTS else _FEW_NAMES
-        level = account.level(root.container, start + one.part, most)
-        asked += 1
-        if not level.is_whole or not level.prefixes:
-            cut += 1
-            yield one
-            continue
-        waiting.extend(one._replace(part=prefix[len(start) :]) for prefix in level.prefixes)
-        if level.blobs:
-            cut += 1
-            yield one._replace(deep=False)
+
+    def level(one: Source) -> Level:
+        return account.level(root.container, start + one.part)
+
+    parts: list[Source] = []
+    waiting, asked = [source], 0
+    with concurrent.futures.ThreadPoolExecutor(access.concurrency) as pool:
+        while waiting and len(parts) + len(waiting) < _PARTS and asked < _MOST_LEVELS:
+            asked += len(waiting)
+            below: list[Source] = []
+            for one, found in zip(waiting, pool.map(level, waiting), strict=True):
+                if not found.is_whole or not found.prefixes:
+                    parts.append(one)
+                    continue
+                below += [one._replace(part=prefix[len(start) :]) for prefix in found.prefixes]
+                if found.blobs:
+                    parts.append(one._replace(deep=False))
+            waiting = below
+    yield from (*parts, *waiting)
 
 
 def walk(source: Source, scope: Scope) -> Iterator[Sighting]:
