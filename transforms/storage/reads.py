@@ -2,7 +2,8 @@
 
 Objects of a remote store are read by a pool of threads; they come out in the order in which they
 went in, and no more bytes are under way or waiting than a process may hold. Local files are read
-when they are taken: there a thread would only cost.
+by the thread that takes them, since another would only cost; several at once, since the first call
+of the system after a decode costs as much as several that follow it.
 """
 
 import collections
@@ -18,6 +19,7 @@ from transforms.storage.stores import store_of
 
 _Ticket = TypeVar("_Ticket")
 _AHEAD = 2  # remote objects that are in for each thread: one under way, one waiting
+_TOGETHER_BYTES = 4 << 20  # of local files that are read at once, but for a larger one alone
 
 
 class Wanted(NamedTuple):
@@ -37,13 +39,14 @@ class Read(NamedTuple):
 
 
 class _Entry(Generic[_Ticket]):
-    __slots__ = ("future", "is_remote", "ticket", "wanted")
+    __slots__ = ("future", "is_remote", "read", "ticket", "wanted")
 
     def __init__(self, ticket: _Ticket, wanted: Wanted, is_remote: bool) -> None:
         self.ticket = ticket
         self.wanted = wanted
         self.is_remote = is_remote
-        self.future: Optional[concurrent.futures.Future[Read]] = None
+        self.future: Optional[concurrent.futures.Future[Read]] = None  # of a remote object
+        self.read: Optional[Read] = None  # of a local file
 
 
 class ReadAhead(Generic[_Ticket]):
@@ -109,7 +112,7 @@ class ReadAhead(Generic[_Ticket]):
         """
         entry = self._queue.popleft()
         if not entry.is_remote:
-            return entry.ticket, self._read(entry.wanted)
+            return entry.ticket, entry.read or self._read_together(entry)
         if entry.future is None:
             raise RuntimeError("the first object in the queue is always under way")
         try:
@@ -149,6 +152,17 @@ class ReadAhead(Generic[_Ticket]):
             self._held_bytes += weight
             self.most_held_bytes = max(self.most_held_bytes, self._held_bytes)
             entry.future = self._pool.submit(self._read_elsewhere, entry.wanted)
+
+    def _read_together(self, first: _Entry[_Ticket]) -> Read:
+        """Read a local file, and those that come next while they are few bytes."""
+        read = self._read(first.wanted)
+        size = self._weight(first.wanted)
+        for entry in self._queue:
+            size += self._weight(entry.wanted)
+            if entry.is_remote or size > _TOGETHER_BYTES:
+                break
+            entry.read = self._read(entry.wanted)
+        return read
 
     def _weight(self, wanted: Wanted) -> int:
         # What is larger is refused unread, and what has another size now is not read on.
