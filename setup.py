@@ -47,6 +47,7 @@ setup(
     zip_safe=False,
     install_requires=[
         "apache-beam>=2.77,<3",
+        "isal>=1.9",
         "numpy>=2.0,<3",
         "opencv-python-headless>=4.10",
         "pi-heif>=1.0",

@@ -61,6 +61,7 @@ _VERSION = re.compile(r"^Version: *(\S+)$", re.MULTILINE)
 _PACKAGES = (
     "beam-dedup",
     "apache-beam",
+    "isal",
     "numpy",
     "opencv-python-headless",
     "pillow",

@@ -12,8 +12,8 @@ else is refused before a decoder sees it. Rules:
   standards say). Orientation in XMP is not looked at.
 * Files that stop before their end marker are ``truncated``, even if no pixel is missing. Damage
   within a JPEG that has its end marker is invisible here: libjpeg only warns, Pillow drops that.
-* Plain JPEG is decoded by simplejpeg, plain PNG and WebP by OpenCV, to the pixels that Pillow has.
-  All else, and what those do not take, is Pillow's to decode or to refuse.
+* Plain JPEG is decoded by simplejpeg, plain PNG (inflated by ISA-L) and WebP by OpenCV, to the
+  pixels that Pillow has. All else, and what those do not take, is Pillow's to decode or to refuse.
 """
 
 import contextlib
@@ -59,6 +59,7 @@ from transforms.imaging.errors import ImageError
 from transforms.imaging.exif import ExifFacts, read_exif, xmp_facts
 from transforms.imaging.orientation import apply
 from transforms.imaging.origin import ijg_quality, shows_jpeg_grid
+from transforms.imaging.png import stored
 from transforms.imaging.sniff import (
     classify_unidentified,
     describe,
@@ -531,8 +532,11 @@ def _plain_pixels(container: Container) -> npt.NDArray[np.uint8] | None:
     # Pillow needs two copies less of a large picture.
     if not container.plain or math.prod(size) > _PLAIN_BYTES:
         return None
+    body = container.body
+    if container.format == "PNG":
+        body = stored(body, container.height * (1 + 3 * container.width)) or body
     try:
-        pixels = cv2.imdecode(np.frombuffer(container.body, np.uint8), _AS_STORED)
+        pixels = cv2.imdecode(np.frombuffer(body, np.uint8), _AS_STORED)
     except cv2.error:
         return None
     # None for whatever the decoder does not take.
