@@ -48,11 +48,13 @@ def test_a_stored_png_has_the_same_pixels(level: int, part: int) -> None:
     assert len(result) > HEIGHT * ROW
 
 
-def test_of_a_raster_of_more_than_64_kb_no_byte_is_lost() -> None:
-    picture = files.photo(300, 200)
+@pytest.mark.parametrize(("width", "height"), [(1456, 15), (21845, 1), (300, 200)])
+def test_of_a_raster_of_64_kb_and_more_no_byte_is_lost(width: int, height: int) -> None:
+    picture = files.photo(width, height)
     png = files.saved(picture, "PNG")
-    result = stored(png, 200 * (1 + 3 * 300))
+    result = stored(png, height * (1 + 3 * width))
     assert result is not None
+    assert decode(result, min_side=9999).pixel_hash == decode(png, min_side=9999).pixel_hash
     np.testing.assert_array_equal(pixels_of(result), np.asarray(picture))
 
 
