@@ -39,9 +39,11 @@ def stored(png: bytes, raster_bytes: int) -> bytes | None:
         return None
     if len(raster) != raster_bytes or not machine.eof or machine.unused_data:
         return None
-    named = b"".join((b"IDAT", *_blocks(raster)))
-    length, checksum = (struct.pack(">I", n) for n in (len(named) - 4, isal_zlib.crc32(named)))
-    return b"".join((png[:_HEAD_BYTES], length, named, checksum, _END))
+    pieces, checksum = [b"IDAT", *_blocks(raster)], 0
+    for piece in pieces:
+        checksum = isal_zlib.crc32(piece, checksum)
+    length = struct.pack(">I", sum(map(len, pieces)) - len(b"IDAT"))
+    return b"".join((png[:_HEAD_BYTES], length, *pieces, struct.pack(">I", checksum), _END))
 
 
 def _blocks(raster: bytes) -> Iterator[bytes | memoryview]:
