@@ -58,7 +58,7 @@ setup(
         "simplejpeg>=1.9",
     ],
     extras_require={"models": _MODELS, "azure": _AZURE, "test": _TEST},
-    entry_points={"console_scripts": ["beam-dedup = beam_dedup.cli:main"]},
+    entry_points={"console_scripts": ["beam-dedup = beam_dedup.cli:program"]},
     classifiers=[
         "Environment :: Console",
         "Intended Audience :: Developers",

@@ -1,8 +1,6 @@
 """``python -m beam_dedup``, the same as the console script ``beam-dedup``."""
 
-import sys
-
-from beam_dedup.cli import main
+from beam_dedup.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

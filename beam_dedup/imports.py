@@ -29,7 +29,7 @@ _UNUSED = (
     "bson",
     "pymongo",
 )
-# Of which Beam takes functions: a third of the rest of its import.
+# Of which Beam takes functions, or nothing: a third of the rest of its import.
 _LATE = (
     "asyncio",  # of gRPC, whose other form this program uses
     "beartype.door",
@@ -42,11 +42,15 @@ _LATE = (
     "grpc.aio",
     "httplib2",
     "multiprocessing.pool",
+    "numpy._core._add_newdocs",  # the texts that help() shows
+    "numpy._core._add_newdocs_scalars",
     "proto",
     "urllib.request",
     "yaml",
     "zstandard",
 )
+# Reads Arrow's own documentation of its functions: half of the import of ``pyarrow.compute``.
+_READER = "pyarrow.vendored.docscrape"
 # Read by OpenBLAS and by OpenMP when they are loaded.
 _THREADS = "OMP_NUM_THREADS"
 # Read by Arrow. With an allocator of its own it maps new memory, while the heap has some to spare.
@@ -66,8 +70,17 @@ class _Late(ModuleType):
         return call
 
 
+class _NoReader(ModuleType):
+    """Stands for what reads the documentation of functions, and finds no parameters there."""
+
+    @staticmethod
+    def NumpyDocString(text: str) -> dict[str, tuple[()]]:
+        """Return what ``pyarrow.compute`` asks for of a text."""
+        return {"Parameters": ()}
+
+
 def import_beam() -> None:
-    """Import Beam, if it is not yet there, without what the embedded runner never uses.
+    """Import Beam and Arrow, if Beam is not yet there, without what the embedded runner never uses.
 
     Only for processes that are this program's own: in another's, Beam would lack those parts for
     good. What was kept from Beam can be imported as usual afterwards.
@@ -84,6 +97,7 @@ def import_beam() -> None:
     # Where Google's libraries are there, Beam imports them, and they take classes.
     late = _LATE if importlib.util.find_spec("apitools") is None else ()
     instead = {**dict.fromkeys(_UNUSED), **{name: _Late(name) for name in late}}
+    instead[_READER] = _NoReader(_READER)
     kept = {name: module for name, module in instead.items() if name not in sys.modules}
     # Beam notes for each hint the lines that it comes from, and reads its own source for that.
     format_stack = traceback.format_stack
@@ -94,6 +108,7 @@ def import_beam() -> None:
     try:
         with no_collections():
             importlib.import_module("apache_beam")
+            importlib.import_module("pyarrow.compute")
     finally:
         traceback.format_stack = format_stack
         warner.disabled = False

@@ -121,7 +121,7 @@ class _PackDoFn(beam.DoFn):
 
     def process(self, row: Any, listed: Iterable[int]) -> Iterable[tuple[int, bytes]]:
         self.shards = self.shards or shard_count(sum(listed))
-        key = "\0".join(getattr(row, column) for column in self.table.keys)
+        key = "\0".join(row[: len(self.table.keys)])
         self.rows.setdefault(zlib.crc32(key.encode()) % self.shards, []).append(row)
         self.held += 1
         return self._packed() if self.held >= _PACKED_ROWS else ()

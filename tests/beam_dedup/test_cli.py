@@ -253,3 +253,33 @@ def test_the_module_is_the_command() -> None:
         [sys.executable, "-m", "beam_dedup", "--version"], cwd=_ROOT, capture_output=True, text=True
     )
     assert done.stdout == f"beam-dedup {beam_dedup.__version__}\n"
+
+
+@pytest.mark.parametrize(("argv", "code"), [(["--version"], 0), (["no such command"], 2)])
+def test_the_process_ends_with_the_code_and_after_what_is_due_at_its_end(
+    argv: list[str], code: int
+) -> None:
+    script = (
+        "import atexit, sys; from beam_dedup.cli import program; "
+        "atexit.register(print, 'at the end', flush=True); sys.argv[1:] = {!r}; program()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script.format(argv)], cwd=_ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == code
+    assert done.stdout.endswith("at the end\n")
+    assert (done.stderr == "") == (code == 0)
+
+
+def test_a_process_that_nobody_reads_fails_without_a_word() -> None:
+    closed, end = os.pipe()
+    os.close(closed)
+    with os.fdopen(end, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "beam_dedup", "--version"],
+            cwd=_ROOT,
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (1, "")

@@ -65,6 +65,18 @@ def test_a_function_that_beam_has_for_later_is_the_real_one_when_it_is_called() 
     assert _run(body) == [["beartype.door", "yaml"], []]
 
 
+def test_arrow_computes_without_the_documentation_of_its_functions() -> None:
+    body = (
+        "import_beam()\nimport pyarrow as pa, pyarrow.compute as pc\n"
+        "assert 'pyarrow.vendored.docscrape' not in sys.modules\n"
+        "assert pc.sum(pa.array([1, 2])).as_py() == 3\n"
+        "assert pc.match_substring_regex(pa.array(['ab']), pattern='b$').to_pylist() == [True]\n"
+        "from pyarrow.vendored import docscrape\n"
+        "assert docscrape.NumpyDocString('Of.')['Summary'] == ['Of.']"
+    )
+    assert _run(body) == [[], []]
+
+
 def test_beam_reads_no_source_of_its_own_and_traces_are_as_they_were() -> None:
     body = (
         "import linecache, traceback\nbefore = traceback.format_stack\nimport_beam()\n"

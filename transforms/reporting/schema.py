@@ -82,7 +82,7 @@ class Table(NamedTuple):
 
     name: str  # also its folder
     schema: pa.Schema
-    keys: tuple[str, ...]  # the columns that order its rows
+    keys: tuple[str, ...]  # the columns that order its rows, its first
 
 
 TABLES = {
