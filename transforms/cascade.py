@@ -84,7 +84,9 @@ class ComparePairs(beam.PTransform):
             raise ValueError(f"rounds must be at least 1, not {self.settings.rounds!r}")
 
     @several_outputs
-    def expand(self, contents: beam.PCollection[tuple[bytes, Content]]) -> CompareResult:
+    def expand(
+        self, contents: tuple[beam.PCollection[tuple[bytes, Content]], ...]
+    ) -> CompareResult:
         """Turn contents keyed by component into components with all their edges."""
         edges: list[beam.PCollection[tuple[bytes, Edge]]] = []
         stats: list[beam.PCollection[StageStats]] = []

@@ -2,8 +2,11 @@
 
 In: ``Content``, and the component of every content that is in some pair. Out: contents keyed by
 component; a content in no pair is a component of its own. Guarantee: every content that is in a
-pair, or has more than one row, leaves once. Lone contents have nothing left to decide, and do not
-even cross the join: a side input holds the first bytes of the ids of all contents in pairs.
+pair, or has more than one row, leaves once. Lone contents have nothing left to decide.
+
+Where a worker can hold the components of all contents in pairs, each content looks up its own.
+Beyond, contents and components are joined; a side input holds the first bytes of the ids of all
+contents in pairs, so that lone contents do not even cross the join.
 
 One worker labels the candidates while it can hold them. Beyond, they are cut into shards by content
 id and labelled by rounds, see ``grouping.components``. Both ways are in the graph; a count sends
@@ -29,6 +32,7 @@ from transforms.records import Cap, Content
 
 STAGE = "components"
 MAX_PAIRS_IN_MEMORY = 2_500_000  # 1 GB, measured
+MAX_MEMBERS_IN_MEMORY = 250_000  # of pairs; 60 MB in each worker
 _PACKED = 16_384  # pairs in an element, 1 MB
 # Of a content's id. In a job of 10**8 contents one lone content in 10**11 shares them with another
 # that is in a pair; it crosses the join for nothing, and is dropped there.
@@ -52,16 +56,14 @@ class Shard(NamedTuple):
 
 beam.coders.registry.register_coder(Shard, beam.coders.RowCoder)
 
-_Labelled: TypeAlias = (
-    tuple[bytes, PackedCandidates] | TaggedOutput[Literal["members"], tuple[bytes, bytes]]
-)
+_Labelled: TypeAlias = tuple[bytes, PackedCandidates] | TaggedOutput[Literal["members"], bytes]
 
 
 class Components(NamedTuple):
     """The outputs of ``PartitionCandidates``."""
 
     candidates: beam.PCollection[tuple[bytes, PackedCandidates]]  # keyed by component
-    members: beam.PCollection[tuple[bytes, bytes]]  # content id, component
+    members: beam.PCollection[bytes]  # PAIR [n], content id and component
     caps: beam.PCollection[Cap]
 
 
@@ -204,8 +206,8 @@ def _labelled(
     blocks: list[PackedCandidates], rows: NDArray[np.void], labels: NDArray[np.void]
 ) -> Iterator[_Labelled]:
     """Yield the candidates of blocks, whose ``rows`` are given joined, and the members."""
-    for member in _PAIR_FORMAT.iter_unpack(labels.view(np.uint8).data):
-        yield TaggedOutput("members", member)
+    for start in range(0, len(labels), _PACKED):
+        yield TaggedOutput("members", labels[start : start + _PACKED].tobytes())
     names, component = graph.index_ids(labels["b"])
     component = component[graph.find_ids(labels["a"], rows["a"])]
     ends = np.cumsum([size(block) for block in blocks])
@@ -318,55 +320,68 @@ class PartitionCandidates(beam.PTransform):
 def _labelling(label: Any) -> Any:
     return (
         beam.FlatMap(label)
-        .with_output_types(tuple[bytes, PackedCandidates], members=tuple[bytes, bytes])
+        .with_output_types(tuple[bytes, PackedCandidates], members=bytes)
         .with_outputs("members", main="candidates")
     )
 
 
-class _PackMembersDoFn(beam.DoFn):
-    """Packs the first bytes of the ids of a bundle's members into few elements."""
+def _starts(members: bytes) -> bytes:
+    """Return the first bytes of the ids of packed members."""
+    return np.frombuffer(members, np.uint64).reshape(-1, graph.PAIR.itemsize // 8)[:, 0].tobytes()
+
+
+class _SpreadDoFn(beam.DoFn):
+    """Unpacks members where they are too many for a worker to hold."""
+
+    def __init__(self, max_members: int) -> None:
+        self.max_members = max_members
 
     def start_bundle(self) -> None:
-        self.starts: list[bytes] = []
+        self.members = 0
 
-    def process(self, member: tuple[bytes, bytes]) -> Iterator[bytes]:
-        self.starts.append(member[0][:_START_BYTES])
-        if len(self.starts) == _PACKED:
-            yield b"".join(self.starts)
-            self.starts = []
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        if self.starts:
-            yield in_global_window(b"".join(self.starts))
+    def process(self, packed: bytes, starts: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        self.members = self.members or len(_numbers(starts))
+        if self.members > self.max_members:
+            yield from _PAIR_FORMAT.iter_unpack(packed)
 
 
-class _KeepNeededDoFn(beam.DoFn):
-    """Drops contents that are in no pair and have no copies, before they cross the shuffle."""
+class _KeyDoFn(beam.DoFn):
+    """Keys contents by component, or drops lone ones before the others cross the shuffle."""
+
+    def __init__(self, max_members: int) -> None:
+        self.max_members = max_members
 
     def start_bundle(self) -> None:
         self.held: list[Content] = []
-        self.members: NDArray[np.uint64] | None = None
+        self.starts: NDArray[np.uint64] | None = None
+        self.components: dict[bytes, bytes] | None = None
 
     def process(
-        self, content: Content, members: Iterable[bytes]
-    ) -> Iterator[tuple[bytes, Content]]:
-        if self.members is None:
-            self.members = np.sort(_numbers(members))
+        self, content: Content, starts: Iterable[bytes], members: Iterable[bytes]
+    ) -> Iterator[tuple[bytes, Content] | TaggedOutput[Literal["unkeyed"], tuple[bytes, Content]]]:
+        if self.starts is None:
+            self.starts = np.sort(_numbers(starts))
+            if len(self.starts) <= self.max_members:
+                self.components = dict(_PAIR_FORMAT.iter_unpack(b"".join(members)))
+        if self.components is not None:
+            yield from _keyed(content, self.components.get(content.content))
+            return
         self.held.append(content)
         if len(self.held) == _HELD:
-            yield from self._needed()
+            for needed in self._needed():
+                yield TaggedOutput("unkeyed", needed)
 
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        for keyed in self._needed():
-            yield in_global_window(keyed)
+    def finish_bundle(self) -> Iterator[TaggedOutput[Literal["unkeyed"], WindowedValue]]:
+        for needed in self._needed():
+            yield TaggedOutput("unkeyed", in_global_window(needed))
 
     def _needed(self) -> Iterator[tuple[bytes, Content]]:
         held, self.held = self.held, []
-        if not held or self.members is None:
+        if not held or self.starts is None:
             return
         starts = _numbers(content.content[:_START_BYTES] for content in held)
-        first = np.searchsorted(self.members, starts, "left")
-        paired = first < np.searchsorted(self.members, starts, "right")
+        first = np.searchsorted(self.starts, starts, "left")
+        paired = first < np.searchsorted(self.starts, starts, "right")
         for content, in_pair in zip(held, paired.tolist(), strict=True):
             if in_pair or content.copies > 1:
                 yield content.content, content
@@ -376,11 +391,15 @@ def _numbers(starts: Iterable[bytes]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(starts), np.uint64)
 
 
+def _keyed(content: Content, component: bytes | None) -> Iterator[tuple[bytes, Content]]:
+    if component is not None or content.copies > 1:
+        yield component or content.content, content
+
+
 def _key(joined: tuple[bytes, dict[str, list[Any]]]) -> Iterator[tuple[bytes, Content]]:
     component = next(iter(joined[1]["component"]), None)
     for content in joined[1]["content"]:
-        if component is not None or content.copies > 1:
-            yield component or joined[0], content
+        yield from _keyed(content, component)
 
 
 @dataclasses.dataclass(eq=False)
@@ -388,26 +407,39 @@ class KeyByComponent(beam.PTransform):
     """Key contents in some pair by its component, and exact copies in none by themselves.
 
     Attributes:
-        members: (content id, component) of every content that is in some pair.
+        members: content id and component of every content that is in some pair, ``PAIR`` [n].
+        max_members_in_memory: members that each worker holds, about 230 bytes each; more are joined
+            with the contents.
     """
 
-    members: beam.PCollection[tuple[bytes, bytes]]
+    members: beam.PCollection[bytes]
+    max_members_in_memory: int = MAX_MEMBERS_IN_MEMORY
 
     def __post_init__(self) -> None:
         super().__init__()
+        if self.max_members_in_memory < 0:
+            raise ValueError(
+                f"max_members_in_memory must not be negative, not {self.max_members_in_memory!r}"
+            )
 
+    @several_outputs
     def expand(
         self, contents: beam.PCollection[Content]
-    ) -> beam.PCollection[tuple[bytes, Content]]:
-        """Turn contents into contents keyed by component."""
-        starts = self.members | "Pack members" >> (
-            beam.ParDo(_PackMembersDoFn()).with_output_types(bytes)
+    ) -> tuple[beam.PCollection[tuple[bytes, Content]], ...]:
+        """Turn contents into contents keyed by component, of which one collection is empty."""
+        most = self.max_members_in_memory
+        starts = AsIter(self.members | "Take starts" >> beam.Map(_starts).with_output_types(bytes))
+        out = contents | "Key contents" >> (
+            beam.ParDo(_KeyDoFn(most), starts, AsIter(self.members))
+            .with_output_types(tuple[bytes, Content], unkeyed=tuple[bytes, Content])
+            .with_outputs("unkeyed", main="keyed")
         )
-        keyed = contents | "Key needed" >> beam.ParDo(
-            _KeepNeededDoFn(), AsIter(starts)
-        ).with_output_types(tuple[bytes, Content])
-        return (
-            {"content": keyed, "component": self.members}
+        spread = self.members | "Spread members" >> beam.ParDo(
+            _SpreadDoFn(most), starts
+        ).with_output_types(tuple[bytes, bytes])
+        joined = (
+            {"content": out.unkeyed, "component": spread}
             | "Join members" >> JoinByKey(bytes, {"content": Content, "component": bytes})
             | "Key by component" >> beam.FlatMap(_key).with_output_types(tuple[bytes, Content])
         )
+        return out.keyed, joined

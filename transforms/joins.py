@@ -76,6 +76,10 @@ class _DecodeDoFn(beam.DoFn):
         yield grouped[0], records
 
 
+def _several(one: beam.PCollection | tuple[beam.PCollection, ...]) -> tuple[beam.PCollection, ...]:
+    return one if isinstance(one, tuple) else (one,)
+
+
 @dataclasses.dataclass(eq=False)
 class JoinByKey(beam.PTransform):
     """Join PCollections by key.
@@ -95,17 +99,19 @@ class JoinByKey(beam.PTransform):
 
     @several_outputs
     def expand(
-        self, named: dict[str, beam.PCollection]
+        self, named: dict[str, beam.PCollection | tuple[beam.PCollection, ...]]
     ) -> beam.PCollection[tuple[Any, dict[str, list[Any]]]]:
-        """Turn named PCollections of (key, record) into (key, {name: [records]})."""
+        """Turn named PCollections, or tuples, of (key, record) into (key, {name: [records]})."""
         if set(named) != set(self.types):
             raise ValueError(f"inputs {sorted(named)} are not the types' {sorted(self.types)}")
         key: Any = self.key_type
         encoded = [
-            named[name]
-            | f"Encode {name}"
+            one
+            | f"Encode {name} {place}"
             >> beam.ParDo(_EncodeDoFn(number, kind)).with_output_types(tuple[key, bytes])
             for number, (name, kind) in enumerate(self.types.items())
+            # To flatten them first would write and read each record once more.
+            for place, one in enumerate(_several(named[name]))
         ]
         return (
             encoded

@@ -51,13 +51,13 @@ beam.coders.registry.register_coder(Unfinished, beam.coders.RowCoder)
 class ComponentInputs(NamedTuple):
     """Everything known of the components, each keyed by component."""
 
-    contents: beam.PCollection[tuple[bytes, Content]]
+    contents: beam.PCollection | tuple[beam.PCollection, ...]  # of (bytes, Content)
     candidates: beam.PCollection[tuple[bytes, PackedCandidates]] | None
     edges: list[beam.PCollection[tuple[bytes, Edge]]]
 
     def join(self, prefix: str = "") -> beam.PCollection[tuple[bytes, dict[str, list[Any]]]]:
         """Gather each component's contents, candidates and edges."""
-        tagged = {"contents": self.contents}
+        tagged: dict[str, Any] = {"contents": self.contents}
         if self.candidates is not None:
             tagged["candidates"] = self.candidates
         tagged |= {f"edges{number}": edges for number, edges in enumerate(self.edges)}

@@ -67,6 +67,15 @@ def _caps(limit, pairs, left):
     return caps
 
 
+def _packed_members(members, size):
+    ends = [b"".join(pair) for pair in members]
+    return [b"".join(ends[start : start + size]) for start in range(0, len(ends), size)]
+
+
+def _unpacked_members(packed):
+    return [(packed[n : n + 32], packed[n + 32 : n + 64]) for n in range(0, len(packed), 64)]
+
+
 @pytest.mark.parametrize("limit", [5, 4, 1])
 def test_candidates_are_keyed_by_component_whole_and_once(limit):
     candidates = [
@@ -82,7 +91,8 @@ def test_candidates_are_keyed_by_component_whole_and_once(limit):
         found = pipeline | beam.Create(_packed(candidates)) | PartitionCandidates(limit)
         pairs = found.candidates | beam.FlatMap(_unpacked)
         assert_that(pairs, equal_to([(components[c.a], c) for c in candidates]), label="pairs")
-        assert_that(found.members, equal_to(list(components.items())), label="members")
+        members = found.members | "Unpack members" >> beam.FlatMap(_unpacked_members)
+        assert_that(members, equal_to(list(components.items())), label="members")
         assert_that(found.caps, equal_to([] if limit == 5 else _caps(limit, 5, 0)), label="caps")
 
 
@@ -120,9 +130,10 @@ def test_rounds_and_one_worker_give_the_same_components(monkeypatch):
             applied = ["max_pairs_in_memory", "component_rounds"] if limit < len(edges) else []
             assert_that(names, equal_to(applied), label=f"caps {limit}")
             pairs = found.candidates | f"Unpack {limit}" >> beam.FlatMap(_unpacked)
+            members = found.members | f"Members {limit}" >> beam.FlatMap(_unpacked_members)
             for name, values, expected in (
                 ("pairs", pairs, [(components[c.a], c) for c in candidates]),
-                ("members", found.members, components.items()),
+                ("members", members, components.items()),
             ):
                 # One list: equal_to takes a second for 1,000 elements.
                 listed = (
@@ -160,8 +171,10 @@ def test_shards_hold_about_half_the_bound_in_arcs_and_are_not_tiny(pairs, limit,
 
 
 @pytest.mark.parametrize("packed", [16_384, 3])
-def test_contents_in_pairs_and_copies_are_keyed_and_lone_ones_are_dropped(monkeypatch, packed):
-    monkeypatch.setattr(module, "_PACKED", packed)
+@pytest.mark.parametrize("most", [10, 9, 0])
+def test_contents_in_pairs_and_copies_are_keyed_and_lone_ones_are_dropped(
+    monkeypatch, packed, most
+):
     monkeypatch.setattr(module, "_HELD", packed)
     paired = [make_content(f"p{number}") for number in range(10)]
     copied = [make_content(f"c{number}")._replace(copies=2) for number in range(4)]
@@ -171,26 +184,34 @@ def test_contents_in_pairs_and_copies_are_keyed_and_lone_ones_are_dropped(monkey
         (component, content) for (_, component), content in zip(members, paired, strict=True)
     ]
     with TestPipeline("FnApiRunner") as pipeline:
-        labelled = pipeline | "Members" >> beam.Create(members)
+        labelled = pipeline | "Members" >> beam.Create(_packed_members(members, packed))
         contents = pipeline | "Contents" >> beam.Create([*lone, *paired, *copied])
-        keyed = contents | KeyByComponent(labelled)
-        alone = [(content.content, content) for content in copied]
-        assert_that(keyed, equal_to(in_pairs + alone))
+        looked_up, joined = contents | KeyByComponent(labelled, most)
+        expected = in_pairs + [(content.content, content) for content in copied]
+        assert_that(looked_up, equal_to(expected if most == 10 else []), label="looked up")
+        assert_that(joined, equal_to([] if most == 10 else expected), label="joined")
 
 
-def test_a_lone_content_whose_id_begins_as_a_members_is_dropped():
+@pytest.mark.parametrize("most", [1, 0])
+def test_a_lone_content_whose_id_begins_as_a_members_is_dropped(most):
     member = make_content("m")
     lone = make_content("l")._replace(content=member.content[:-1] + b"?")
     with TestPipeline("FnApiRunner") as pipeline:
-        labelled = pipeline | "Members" >> beam.Create([(member.content, member.content)])
-        keyed = pipeline | beam.Create([lone, member]) | KeyByComponent(labelled)
-        assert_that(keyed, equal_to([(member.content, member)]))
+        packed = _packed_members([(member.content, member.content)], 1)
+        labelled = pipeline | "Members" >> beam.Create(packed)
+        keyed = pipeline | beam.Create([lone, member]) | KeyByComponent(labelled, most)
+        assert_that(keyed | beam.Flatten(), equal_to([(member.content, member)]))
 
 
 def test_without_members_only_copies_are_keyed():
     copied = make_content("c")._replace(copies=2)
     with TestPipeline("FnApiRunner") as pipeline:
-        none = pipeline | beam.Create([]).with_output_types(tuple[bytes, bytes])
+        none = pipeline | beam.Create([]).with_output_types(bytes)
         keyed = pipeline | "Contents" >> beam.Create([make_content("l"), copied])
         found = keyed | KeyByComponent(none)
-        assert_that(found, equal_to([(copied.content, copied)]))
+        assert_that(found | beam.Flatten(), equal_to([(copied.content, copied)]))
+
+
+def test_a_negative_bound_on_members_is_refused():
+    with pytest.raises(ValueError, match="max_members_in_memory must not be negative, not -1"):
+        KeyByComponent(None, -1)
