@@ -16,7 +16,7 @@ from urllib.parse import quote
 from transforms.access import LOCAL, Access
 from transforms.records import ImageRef
 from transforms.storage import lists
-from transforms.storage.azure.account import Properties, account_of
+from transforms.storage.azure.account import Level, Properties, account_of
 from transforms.storage.azure.names import BlobName, parse_uri
 from transforms.storage.errors import InputError, StorageError
 from transforms.storage.patterns import ANY_DEPTH, MAGIC, Glob
