@@ -148,8 +148,11 @@ def run_job(
         JobError: the job failed.
         KeyboardInterrupt: a signal came.
     """
+    from transforms.storage import traffic
+
     started = time.monotonic()
     build = functools.partial(_build, config=config)
+    traffic.take()  # of whatever this process did before
     with _locked(config), _side_channel() as folder:
         try:
             with progress.watch(folder, display, callback):

@@ -18,6 +18,7 @@ from tests.beam_dedup.pictures import write_folder
 from tests.faulty import Plan, Proxy, Request, always, failing
 from tests.places import Blobs, connected
 from transforms.storage import limits
+from transforms.storage.azure.account import forget_accounts
 from transforms.storage.azure.credentials import CONNECTION_STRING
 
 LOCK = ".beam-dedup.lock"
@@ -191,20 +192,21 @@ def test_r3_a_store_that_refuses_is_told_before_anything_runs(
 @pytest.mark.usefixtures("once")
 @pytest.mark.parametrize("remote", ["input", "output"])
 def test_x2_an_endpoint_that_cannot_be_reached_is_one_line_without_secrets(
-    blobs: Blobs, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, remote: str
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, remote: str
 ) -> None:
     local = str(write_folder(tmp_path / "pictures"))
-    with connected(blobs.azurite):
-        parts = [f"BlobEndpoint=http://127.0.0.1:9/{ACCOUNT}", f"AccountName={ACCOUNT}"]
-        parts.append("SharedAccess" + "Signature=sv=2026-10-06&sig=topsecret")
-        monkeypatch.setenv(CONNECTION_STRING, ";".join(parts))
-        here = f"azfs://{ACCOUNT}/somewhere/in"
-        words = (here, str(tmp_path / "out")) if remote == "input" else (local, here)
-        assert _run(*words) == 2
-        line = _one_line(capsys)
-        assert line.startswith("beam-dedup: refused: ")
-        for secret in ("topsecret", "sig=", "sv=", "?"):
-            assert secret not in line
+    parts = [f"BlobEndpoint=http://127.0.0.1:9/{ACCOUNT}", f"AccountName={ACCOUNT}"]
+    parts.append("SharedAccess" + "Signature=sv=2026-10-06&sig=topsecret")
+    monkeypatch.setenv(CONNECTION_STRING, ";".join(parts))
+    forget_accounts()
+    here = f"azfs://{ACCOUNT}/somewhere/in"
+    words = (here, str(tmp_path / "out")) if remote == "input" else (local, here)
+    assert _run(*words) == 2
+    line = _one_line(capsys)
+    assert line.startswith("beam-dedup: refused: ")
+    for secret in ("topsecret", "sig=", "sv=", "?"):
+        assert secret not in line
+    forget_accounts()
     assert not (tmp_path / "out").exists()
 
 

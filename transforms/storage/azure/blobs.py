@@ -116,14 +116,16 @@ def split(source: Source, access: Access = LOCAL) -> Iterator[Source]:
     account = account_of(root.account, access)
     start = _as_folder(root.name)
 
-    def level(one: Source) -> Level:
-        return account.level(root.container, start + one.part)
-
     parts: list[Source] = []
     waiting, asked = [source], 0
+
+    def level(one: Source) -> Level:
+        return account.level(root.container, start + one.part, most)
+
     with concurrent.futures.ThreadPoolExecutor(access.concurrency) as pool:
         while waiting and len(parts) + len(waiting) < _PARTS and asked < _MOST_LEVELS:
             asked += len(waiting)
+            most = None if len(parts) + len(waiting) < _FEW_PARTS else _FEW_NAMES
             below: list[Source] = []
             for one, found in zip(waiting, pool.map(level, waiting), strict=True):
                 if not found.is_whole or not found.prefixes:
