@@ -210,7 +210,7 @@ def measure(
     started, cpu = clock(), time.process_time()
     measured = failed = bytes_read = 0
     ended, waiting = started, iter(refs)
-    ahead: ReadAhead[ImageRef] = ReadAhead(config.access, limits.max_image_bytes)
+    ahead: ReadAhead[ImageRef] = ReadAhead(_sample_access(config.access), limits.max_image_bytes)
     with ahead as reads:
         while ended <= started + _SAMPLE_S:
             while not reads.is_full and (ref := next(waiting, None)):
@@ -227,11 +227,21 @@ def measure(
             except (StorageError, ImageError):
                 failed += 1
             ended = clock()
-        held_s = sum(one.waited_us for one in traffic.take()) / 1e6
-        cpu_s = time.process_time() - cpu
-        return Sample(
-            measured, failed, cpu_s, bytes_read, ended - started, held_s, reads.most_held_bytes
-        )
+    # Waits at the same time are counted when the last of them ends, as the threads have by now.
+    wall_s = clock() - started
+    held_s = sum(one.waited_us for one in traffic.take()) / 1e6
+    cpu_s = time.process_time() - cpu
+    return Sample(measured, failed, cpu_s, bytes_read, wall_s, held_s, reads.most_held_bytes)
+
+
+def _sample_access(access: Access) -> Access:
+    """Read no more at once than the rate limit lets go in a second.
+
+    More would only wait for it, be counted as waits for the store, and be under way when the
+    sample's time is over.
+    """
+    per_second = access.requests_per_second or access.concurrency
+    return dataclasses.replace(access, concurrency=min(access.concurrency, per_second))
 
 
 def describe(

@@ -12,7 +12,9 @@ from tests.beam_dedup.pictures import write_folder
 from transforms.access import LOCAL, Access
 from transforms.listing import iterate_inputs
 from transforms.records import FailedImage, Failure, ImageRef
+from transforms.storage import reads, traffic
 from transforms.storage.azure.account import forget_accounts
+from transforms.storage.reads import ReadAhead
 
 
 def _ref(number: int) -> ImageRef:
@@ -48,9 +50,37 @@ def test_a_sample_is_read_and_measured(tmp_path: Path) -> None:
 def test_a_sample_ends_in_time(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "in")
     config, _, _ = options.parse([f"--input={folder}", "--dry_run"])
-    times = iter([0.0, 1.0, 1000.0])
+    times = iter([0.0, 1.0, 1000.0, 1001.0])
     listed = estimate.survey(iterate_inputs([str(folder)]))
-    assert estimate.measure(listed.sample, config, clock=lambda: next(times)).measured == 2
+    sample = estimate.measure(listed.sample, config, clock=lambda: next(times))
+    assert (sample.measured, sample.wall_s) == (2, 1001.0)
+
+
+def test_a_sample_reads_no_more_at_once_than_the_rate_limit_lets_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Access] = []
+
+    class Ended(ReadAhead[ImageRef]):
+        """Of which the last wait for the rate limit ends with its threads."""
+
+        def __init__(self, access: Access, max_bytes: int) -> None:
+            used.append(access)
+            super().__init__(access, max_bytes)
+
+        def close(self) -> None:
+            super().close()
+            traffic.count("read", "200", waited_s=3.0)
+
+    monkeypatch.setattr(reads, "ReadAhead", Ended)
+    folder = write_folder(tmp_path / "in")
+    listed = estimate.survey(iterate_inputs([str(folder)]))
+    config, _, _ = options.parse([f"--input={folder}", "--dry_run"])
+    for per_second, at_once in ((2, 2), (100, 32), (None, 32)):
+        access = dataclasses.replace(config.access, requests_per_second=per_second)
+        sample = estimate.measure(listed.sample, dataclasses.replace(config, access=access))
+        assert sample.held_s == 3.0
+        assert used.pop().concurrency == at_once
 
 
 def test_the_words() -> None:
