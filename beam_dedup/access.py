@@ -9,15 +9,20 @@ from beam_dedup.options import OptionParser, UsageError
 from transforms.access import LOCAL, Access
 
 
-def add_access_options(parser: OptionParser) -> None:
-    """Add the options that ``access_of`` reads."""
-    add = parser.add_argument
-    add(
+def add_secret_file_option(parser: OptionParser) -> None:
+    """Add the option that ``access_of`` needs, for commands that ask for little."""
+    parser.add_argument(
         "--azure_secret_file",
         metavar="PATH",
         help="a file of NAME=VALUE lines in place of the environment; credentials are never "
         "options",
     )
+
+
+def add_access_options(parser: OptionParser) -> None:
+    """Add all the options that ``access_of`` reads."""
+    add_secret_file_option(parser)
+    add = parser.add_argument
     add(
         "--max_requests_per_second",
         type=int,
@@ -42,7 +47,9 @@ def access_of(values: argparse.Namespace) -> Access:
     path = values.azure_secret_file
     try:
         return Access(
-            path and os.path.abspath(path), values.max_requests_per_second, values.read_concurrency
+            path and os.path.abspath(path),
+            getattr(values, "max_requests_per_second", None),
+            getattr(values, "read_concurrency", LOCAL.concurrency),
         )
     except ValueError as error:
         raise UsageError(str(error)) from None

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from beam_dedup.access import access_of, add_secret_file_option
 from beam_dedup.messages import count, one_line
 from beam_dedup.options import OptionParser, UsageError
 from beam_dedup.reports import Report, ReportError
@@ -162,7 +163,7 @@ def main(argv: list[str]) -> int:
     if values.precision is not None and not 0.0 < values.precision < 1.0:
         raise UsageError(f"precision must be above 0 and below 1, not {values.precision!r}")
     try:
-        report = Report.open(values.report)
+        report = Report.open(values.report, access_of(values))
         result = evaluate(report, read_truth(values.truth), values.precision)
     except (ReportError, ValueError) as error:
         raise UsageError(str(error)) from error
@@ -181,6 +182,7 @@ def _parser() -> OptionParser:
     )
     add = parser.add_argument
     add("--report", required=True, metavar="DIR", help="output folder of a run")
+    add_secret_file_option(parser)
     add(
         "--truth",
         required=True,

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beam_dedup import options
+from beam_dedup.access import access_of, add_secret_file_option
 from beam_dedup.messages import one_line, size
 from beam_dedup.options import OptionParser, PipelineConfig, ProfileSettings, UsageError
+from transforms.access import Access
 from transforms.cascade import THUMBNAIL_SIDE, CascadeSettings
 from transforms.color import ALIGNED_BITS, compare_at_words, has_transform, judge_colors
 from transforms.contents import content_of
@@ -139,6 +141,7 @@ def main(argv: list[str]) -> int:
             "--dry_run",
         ]
     )
+    config = dataclasses.replace(config, access=access_of(values))
     try:
         result = explain(values.A, values.B, config)
     except InputError as error:
@@ -158,6 +161,7 @@ def _parser() -> OptionParser:
     add = parser.add_argument
     add("A", help="an image, a path or a URI")
     add("B", help="another one")
+    add_secret_file_option(parser)
     add("--json", action="store_true", help="print one JSON object instead of text")
     add("-v", "--verbose", action="store_true", help="show log lines and tracebacks")
     group = parser.add_argument_group("what is a copy", "As in beam-dedup run.")
@@ -183,7 +187,9 @@ def explain(a: str, b: str, config: PipelineConfig) -> dict[str, Any]:
         ImageFailedError: one of them cannot be read or decoded.
     """
     settings = options.cascade_settings(config)
-    pair = _Pair(_subjects([_measure(ref, config) for ref in _refs((a, b))]), settings)
+    pair = _Pair(
+        _subjects([_measure(ref, config) for ref in _refs((a, b), config.access)]), settings
+    )
     first, second = pair.subjects.values()
     same = first.image.pixel_hash == second.image.pixel_hash
     star = star_candidate(first.content, second.content)
@@ -257,14 +263,14 @@ def _with_words(candidate: Candidate, a: bytes, b: bytes) -> Candidate:
     )
 
 
-def _refs(names: tuple[str, str]) -> list[ImageRef]:
+def _refs(names: tuple[str, str], access: Access) -> list[ImageRef]:
     """Look at two names; each gets the ``below`` that it has where both lie in one input folder."""
-    refs = []
+    refs, scope = [], Scope(access=access)
     for text, pinned in zip(names, pin_inputs(names), strict=True):
-        source = source_of(pinned, Scope())
+        source = source_of(pinned, scope)
         if source.kind != "file":
             raise UsageError(f"{text!r} is a {source.kind}, not an image")
-        sighting = next(expand(pinned, Scope()))
+        sighting = next(expand(pinned, scope))
         if sighting.kind != Kind.FOUND:
             raise ImageFailedError(_failure(sighting.ref, sighting.error_type, sighting.message))
         refs.append(sighting.ref)
@@ -284,7 +290,7 @@ def _measure(ref: ImageRef, config: PipelineConfig) -> _Subject:
     """Run stage 1 on one image."""
     limits = options.decode_limits(config)
     try:
-        data = read_bytes(ref.uri, limits.max_image_bytes, ref.size_bytes)
+        data = read_bytes(ref.uri, limits.max_image_bytes, ref.size_bytes, ref.etag, config.access)
         image = fingerprint(ref, data, limits, words=config.settings.word_votes > 0)
     except (StorageError, ImageError) as error:
         raise ImageFailedError(_failure(ref, error.error_type, error.message)) from error

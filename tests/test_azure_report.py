@@ -93,7 +93,7 @@ def test_a_run_from_blobs_to_blobs(
 
     assert check.main([blobs.output]) == 0
     truth = tmp_path / "truth.csv"
-    truth.write_text("file,group_id\n0.png,a\ncopy of 0.png,a\n1.png,b\n")
+    truth.write_text("file,group_id\n0.png,0\n1.png,1\n")
     assert cli.main(["evaluate", f"--report={blobs.output}", f"--truth={truth}", "--json"]) == 0
     scored = json.loads(capsys.readouterr().out.partition("\n")[2])
     assert (scored["run_id"], scored["report"]) == (report.run_id, blobs.output)
@@ -255,3 +255,27 @@ def test_what_is_no_report_is_told_in_one_line(blobs: Blobs, capsys: Capture, ou
     assert ("no such container" if not output else "no run has ended there") in said
     assert cli.main(["evaluate", f"--report={uri}", "--truth=none.csv"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_what_reads_a_report_or_two_blobs_takes_a_secret_file(
+    blobs: Blobs,
+    pictures: str,
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert _run(pictures, blobs.output) == 0
+    secret, truth = tmp_path / "secret", tmp_path / "truth.csv"
+    secret.write_text(os.environ[CONNECTION_STRING])
+    truth.write_text("file,group_id\n0.png,0\n1.png,1\n")
+    monkeypatch.delenv(CONNECTION_STRING)
+    forget_accounts()
+    capsys.readouterr()
+    access = f"--azure_secret_file={secret}"
+    assert check.main([blobs.output, access]) == 0
+    assert cli.main(["evaluate", f"--report={blobs.output}", f"--truth={truth}", access]) == 0
+    assert cli.main(["explain", f"{pictures}/0.png", f"{pictures}/copy of 0.png", access]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("ok: 4 rows, 1 groups, ")
+    assert "verdict: accepted by exact, relation exact" in printed.out
+    assert (printed.err, KEY in printed.out) == ("", False)

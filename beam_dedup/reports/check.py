@@ -1,7 +1,10 @@
 """``python -m beam_dedup.reports.check DIR``: does a report keep its promises?"""
 
+import logging
 import sys
 
+from beam_dedup.access import access_of, add_secret_file_option
+from beam_dedup.options import OptionParser
 from beam_dedup.reports.reader import Report, ReportError
 
 
@@ -9,16 +12,16 @@ def main(argv: list[str]) -> int:
     """Check one report.
 
     Args:
-        argv: the output folder.
+        argv: the output folder, and how it is reached.
 
     Returns:
         0 if it is sound, 1 if not, 2 for bad usage.
     """
-    if len(argv) != 1:
-        print("usage: python -m beam_dedup.reports.check DIR", file=sys.stderr)
-        return 2
     try:
-        report = Report.open(argv[0], verify=False)
+        values = _parser().parse_or_help(argv)
+        if values is None:
+            return 0
+        report = Report.open(values.report, access_of(values), verify=False)
         problems = report.check()
     except (ReportError, OSError) as error:
         print(_escaped(str(error)), file=sys.stderr)
@@ -36,6 +39,18 @@ def main(argv: list[str]) -> int:
     return 1 if problems else 0
 
 
+def _parser() -> OptionParser:
+    parser = OptionParser(
+        prog="python -m beam_dedup.reports.check",
+        description="Verify that a report keeps its promises. Changes nothing.",
+        epilog="Exit codes: 0 it does; 1 it does not; 2 bad usage.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("report", metavar="DIR", help="output folder of a run")
+    add_secret_file_option(parser)
+    return parser
+
+
 def _escaped(text: str) -> str:
     """Return text that no name in it can make the terminal act on."""
     return "".join(
@@ -45,4 +60,6 @@ def _escaped(text: str) -> str:
 
 
 if __name__ == "__main__":
+    # Only libraries log here; what is wrong with the report or with access is printed.
+    logging.getLogger().setLevel(logging.CRITICAL + 1)
     sys.exit(main(sys.argv[1:]))

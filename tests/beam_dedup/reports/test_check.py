@@ -72,8 +72,8 @@ def test_no_report(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "usage: python -m beam_dedup.reports.check DIR"),
-        (["a", "b"], "usage: python -m beam_dedup.reports.check DIR"),
+        ([], "the following arguments are required: DIR"),
+        (["a", "b"], "unrecognized arguments: b"),
         ([""], "no output folder is given"),
         (["ftp://b/c"], "output 'ftp://b/c' is on 'ftp' storage, which cannot be written yet"),
     ],
@@ -81,3 +81,10 @@ def test_no_report(tmp_path, capsys):
 def test_bad_usage(capsys, argv, message):
     assert check.main(argv) == 2
     assert capsys.readouterr() == ("", message + "\n")
+
+
+def test_help_is_no_folder(capsys):
+    assert check.main(["--help"]) == 0
+    out, error = capsys.readouterr()
+    assert out.startswith("usage: python -m beam_dedup.reports.check [-h]")
+    assert error == ""
