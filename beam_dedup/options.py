@@ -815,7 +815,9 @@ def _unknown(word: str, names: list[str]) -> str:
     option = word.partition("=")[0]
     if not option.startswith("-"):
         return f"unexpected argument {one_line(redact(word))!r}; inputs are given with --input"
-    close = difflib.get_close_matches(option, names, n=1)
+    # Not one that is refused in its turn, and that a secret would be typed after.
+    offered = [name for name in names if name.removeprefix("--") not in _SECRET_OPTIONS]
+    close = difflib.get_close_matches(option, offered, n=1)
     hint = f"; did you mean {close[0]}?" if close else "; see beam-dedup run --help"
     return f"neither beam-dedup nor Beam has an option {one_line(redact(option))}{hint}"
 

@@ -422,6 +422,11 @@ def test_unknown_options_are_refused(words: list[str], message: str) -> None:
         parse([*_BASE, *words])
 
 
+def test_p6_no_option_that_holds_a_secret_is_offered() -> None:
+    with pytest.raises(UsageError, match="option --azure_sas_token; see beam-dedup run --help"):
+        parse([*_BASE, "--azure_sas_token=x"])
+
+
 def test_workers_are_for_the_embedded_runner() -> None:
     assert _run("--workers=3").workers == 3
     with pytest.raises(UsageError, match="FlinkRunner"):
