@@ -199,7 +199,7 @@ def _libraries(*, is_azure: bool) -> Iterator[tuple[str, str]]:
         found = [f"{name} {importlib.metadata.version(name)}" for name in names]
     except ImportError as error:  # that of a missing distribution, too
         missing = f"{error.name or error} is missing"
-        raise _Failed(f"{missing}; pip install 'beam-dedup[azure]'") from None
+        raise _Failed(f"{missing}; pip install -c requirements.txt '.[azure]'") from None
     yield "libraries", ", ".join(found)
 
 

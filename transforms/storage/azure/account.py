@@ -516,7 +516,7 @@ def _service(grant: Grant, access: Access, limiter: Limiter, transport: Any) -> 
         from azure.storage.blob import BlobServiceClient
     except ImportError:
         raise InputError(
-            "azfs needs the libraries of Azure: pip install 'beam-dedup[azure]'"
+            "azfs needs the libraries of Azure: pip install -c requirements.txt '.[azure]'"
         ) from None
     return BlobServiceClient(
         grant.endpoint,

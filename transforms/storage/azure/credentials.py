@@ -257,7 +257,7 @@ def _identity(values: Mapping[str, str]) -> Any:
         from azure.identity import ClientSecretCredential, DefaultAzureCredential
     except ImportError:
         raise InputError(
-            "azfs needs the libraries of Azure: pip install 'beam-dedup[azure]'"
+            "azfs needs the libraries of Azure: pip install -c requirements.txt '.[azure]'"
         ) from None
     client = values.get(_CLIENT)
     other = {"authority": values[_AUTHORITY]} if _AUTHORITY in values else {}
