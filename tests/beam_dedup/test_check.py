@@ -283,7 +283,9 @@ def test_a_missing_library_is_said(
     monkeypatch.setitem(sys.modules, module, None)
     code, lines = _check(capsys, f"--input=azfs://{ACCOUNT}/pics/p")
     assert code == 1
-    assert lines[1:] == [f"FAIL libraries {module} is missing; pip install -c requirements.txt '.[azure]'"]
+    assert lines[1:] == [
+        f"FAIL libraries {module} is missing; pip install -c requirements.txt '.[azure]'"
+    ]
 
 
 def test_no_identity_is_said(
