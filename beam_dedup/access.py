@@ -45,11 +45,9 @@ def access_of(values: argparse.Namespace) -> Access:
         UsageError: a value is out of range.
     """
     path = values.azure_secret_file
-    try:
-        return Access(
-            path and os.path.abspath(path),
-            getattr(values, "max_requests_per_second", None),
-            getattr(values, "read_concurrency", LOCAL.concurrency),
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    bound = getattr(values, "max_requests_per_second", None)
+    at_once = getattr(values, "read_concurrency", LOCAL.concurrency)
+    for name, value in (("max_requests_per_second", bound), ("read_concurrency", at_once)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} must be 1 or more, not {value!r}")
+    return Access(path and os.path.abspath(path), bound, at_once)
