@@ -34,7 +34,6 @@ _ENCODED_MAGIC = re.compile("%(?:2A|3F|5B)", re.IGNORECASE)
 _PARTS = 64  # of a walk: several for each worker of a big job, and few requests to find
 _MOST_LEVELS = 4 * _PARTS  # looked at to find them
 _FEW_PARTS, _FEW_NAMES = 8, 100  # from so many parts on, so many names of a level are looked at
-_MAX_LIST_BYTES = 2**31
 _ARCHIVE = "Archive"
 
 
@@ -265,13 +264,12 @@ def local_copy(source: Source, access: Access = LOCAL) -> Iterator[bytes]:
         InputError: it cannot be read.
     """
     blob = parse_uri(source.uri)
-    try:
-        data = account_of(blob.account, access).get(blob, _MAX_LIST_BYTES)
-    except StorageError as error:
-        raise InputError(f"list file {readable(blob.uri)!r}: {error.message}") from None
     ending = os.path.splitext(blob.name)[1]
     with tempfile.NamedTemporaryFile(prefix="beam-dedup-list-", suffix=ending) as file:
-        file.write(data)
+        try:
+            account_of(blob.account, access).save(blob, file)
+        except StorageError as error:
+            raise InputError(f"list file {readable(blob.uri)!r}: {error.message}") from None
         file.flush()
         yield os.fsencode(file.name)
 

@@ -2,7 +2,11 @@
 
 import csv
 import io
+import os
+import random
+import tracemalloc
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.azurite import ACCOUNT, Azurite
 from tests.transforms.storage.azure.test_names import N1
+from transforms.access import LOCAL
 from transforms.listing import check_inputs, iterate_inputs
 from transforms.records import FailedImage, ImageRef
 from transforms.storage import inputs, read_bytes
@@ -21,7 +26,7 @@ from transforms.storage.azure import account, blobs
 from transforms.storage.azure.names import BlobName
 from transforms.storage.errors import InputError
 from transforms.storage.patterns import Bounds, Selection
-from transforms.storage.sightings import Kind, Scope, Sighting
+from transforms.storage.sightings import Kind, Scope, Sighting, Source
 
 
 class Box:
@@ -357,6 +362,23 @@ def test_a_list_beside_the_root_and_a_local_one_name_blobs(box: Box, tmp_path: A
     rows = list(iterate_inputs([str(local)]))
     assert [row.below for row in rows] == ["c.jpg", "q/b.jpg"]  # type: ignore[union-attr]
     assert [row.uri[:4] for row in rows] == ["file", "azfs"]  # type: ignore[union-attr]
+
+
+def test_a_list_is_not_held_in_memory(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(account, "_SINGLE_GET_BYTES", 2**20)
+    monkeypatch.setattr(account, "_MORE_GET_BYTES", 2**20)
+    data = random.Random(5).randbytes(16 * 2**20)
+    box.azurite.upload(box.name, {"list.txt": data})
+    source = Source("list", box.uri_of("list.txt"))
+    account.account_of(ACCOUNT, LOCAL)  # what is loaded once does not count
+    tracemalloc.start()
+    try:
+        with blobs.local_copy(source) as path:
+            most = tracemalloc.get_traced_memory()[1]
+            assert Path(os.fsdecode(path)).read_bytes() == data
+    finally:
+        tracemalloc.stop()
+    assert most < len(data) / 2
 
 
 @pytest.mark.parametrize("line", ["azfs://Bad/c/a", "https://x/a", "azfs://pics/ccc/a?sig=hidden"])
