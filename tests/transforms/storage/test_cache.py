@@ -17,6 +17,7 @@ from transforms.access import LOCAL
 from transforms.listing import ListImages, check_inputs, iterate_inputs
 from transforms.records import FailedImage
 from transforms.storage import cache as cache_module
+from transforms.storage.azure import blobs
 from transforms.storage.azure.blobs import split, walk
 from transforms.storage.cache import (
     MANIFEST,
@@ -471,3 +472,24 @@ def test_parts_are_found_without_listing_twice(account: FakeAccount) -> None:
     found = [s.ref.below for part in parts for s in walk(part, Scope())]
     assert sorted(found) == sorted(name.removeprefix("big/") for name in names)
     assert len(parts) == 10
+
+
+def test_to_find_parts_takes_a_bounded_number_of_requests(account: FakeAccount) -> None:
+    deep = "/".join("abcdefgh")
+    names = [f"deep/{chain:02d}/{deep}/{end}/x.jpg" for chain in range(60) for end in "12"]
+    account.fill("pics", {name: b"x" for name in names})
+    parts = list(split(Source("folder", "azfs://acc/pics/deep"), LOCAL))
+    assert account.take() == {"list": 1 + 4 * 60}
+    assert [part.part for part in parts] == [f"{chain:02d}/a/b/c/d/" for chain in range(60)]
+
+
+def test_parts_of_many_small_folders_are_bounded(
+    account: FakeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs, "_MOST_PARTS", 20)
+    names = [f"wide/{top}/{n:02d}/x.jpg" for top in range(7) for n in range(12)]
+    account.fill("pics", {name: b"x" for name in names})
+    parts = list(split(Source("folder", "azfs://acc/pics/wide"), LOCAL))
+    assert len(parts) == 12 + 6
+    found = [s.ref.below for part in parts for s in walk(part, Scope())]
+    assert sorted(found) == sorted(name.removeprefix("wide/") for name in names)

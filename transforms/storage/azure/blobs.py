@@ -33,6 +33,7 @@ from transforms.storage.uris import readable, scheme_of, written_below
 _ENCODED_MAGIC = re.compile("%(?:2A|3F|5B)", re.IGNORECASE)
 _PARTS = 64  # of a walk: several for each worker of a big job, and few requests to find
 _MOST_LEVELS = 4 * _PARTS  # looked at to find them
+_MOST_PARTS = 5000  # of a level with many folders; each costs a request and a kept shard of its own
 _FEW_PARTS, _FEW_NAMES = 8, 100  # from so many parts on, so many names of a level are looked at
 _ARCHIVE = "Archive"
 
@@ -122,12 +123,19 @@ def split(source: Source, access: Access = LOCAL) -> Iterator[Source]:
         return account.level(root.container, start + one.part, most)
 
     with concurrent.futures.ThreadPoolExecutor(access.concurrency) as pool:
-        while waiting and len(parts) + len(waiting) < _PARTS and asked < _MOST_LEVELS:
+        while waiting and len(parts) + len(waiting) < _PARTS:
             asked += len(waiting)
+            if asked > _MOST_LEVELS:
+                break
             most = None if len(parts) + len(waiting) < _FEW_PARTS else _FEW_NAMES
             below: list[Source] = []
             for one, found in zip(waiting, pool.map(level, waiting), strict=True):
-                if not found.is_whole or not found.prefixes:
+                known = len(parts) + len(below)
+                if (
+                    not found.is_whole
+                    or not found.prefixes
+                    or known + len(found.prefixes) > _MOST_PARTS
+                ):
                     parts.append(one)
                     continue
                 below += [one._replace(part=prefix[len(start) :]) for prefix in found.prefixes]
