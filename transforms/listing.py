@@ -80,8 +80,8 @@ def check_inputs(
     """Refuse what cannot run, before anything runs.
 
     Looks at every input, reads list files as a whole, and walks until the first image is found. An
-    input on a remote store costs six requests at most, and one where there is a listing of it: one
-    for its name, one for a level, and pages of names until one is an input.
+    input on a remote store costs one request where there is a listing of it; else one for its name,
+    one for a level, and five pages of names at most until one is an input, of a glob twice so many.
 
     Args:
         inputs: local paths, globs or URIs.
