@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO, NamedTuple, Optional, TypeVar
+from typing import IO, Any, BinaryIO, NamedTuple, Optional, TypeVar
 
 from transforms.access import Access
 from transforms.storage import traffic
@@ -186,7 +186,7 @@ class Account:
         read = functools.partial(_read_whole, client, max_bytes, size_bytes, etag)
         return self._do("read", read, "vanished" if listed else "not_found")
 
-    def save(self, blob: BlobName, file: BinaryIO) -> None:
+    def save(self, blob: BlobName, file: IO[bytes]) -> None:
         """Read a whole blob into a file from its start, verified as by ``get``.
 
         Holds no more of it in memory than one answer, whatever its size; afterwards the file's
@@ -708,7 +708,7 @@ def _read_whole(
     return data
 
 
-def _save_whole(client: Any, file: BinaryIO) -> None:
+def _save_whole(client: Any, file: IO[bytes]) -> None:
     file.seek(0)
     file.truncate()
     download = client.download_blob(decompress=False)  # as in _read_whole
