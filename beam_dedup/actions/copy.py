@@ -29,7 +29,6 @@ THERE = "there"  # the same content is there already
 CHANGED = "changed"  # a source of its group is not what the report saw
 CONFLICT = "conflict"  # another content has its name
 FAILED = "failed"
-OUTCOMES = (COPIED, THERE, CHANGED, CONFLICT, FAILED)
 
 BATCH = 1000  # files between two entries of the journal
 # One blob may refuse access while others do not; when so many do in a row, it is the account.
@@ -41,7 +40,7 @@ class Result(NamedTuple):
     """What became of one file."""
 
     item: Item
-    outcome: str  # of OUTCOMES
+    outcome: str  # of those above
     etag: str = ""  # of the copy, where there is one
     message: str = ""  # why there is none
     content_md5: str = ""  # of the source, hex; "" where it is not known without a read

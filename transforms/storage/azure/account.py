@@ -5,7 +5,6 @@ tried again here, from the beginning, so that a body that was cut is never put t
 of two answers.
 """
 
-import contextlib
 import functools
 import hashlib
 import logging
@@ -340,12 +339,6 @@ class Account:
         """Close the connections; the account is of no use any more."""
         self._service.close()
 
-    def make_container(self, container: str) -> None:
-        """Make a container where there is none."""
-        client = self._service.get_container_client(container)
-        with contextlib.suppress(StorageError):  # it is there
-            self._do("write", client.create_container, "not_found")
-
     def _client(self, blob: BlobName) -> Any:
         if not blob.can_be_requested:
             raise StorageError(
@@ -463,10 +456,6 @@ class Lease:
     def renew(self) -> None:
         """Begin its time anew."""
         self._account._do("lease", self._lease.renew, "not_found")
-
-    def release(self) -> None:
-        """End it."""
-        self._account._do("lease", self._lease.release, "not_found")
 
     def write(self, data: bytes) -> None:
         """Replace what the blob holds, which others cannot."""

@@ -92,7 +92,7 @@ _OPERATIONS: dict[str, Callable[[Reached], Any]] = {
     "list": lambda to: [one.name for page in to.account.pages(to.container) for one in page],
     "write": lambda to: len(to.account.put(to.named("b"), io.BytesIO(b"b"), overwrite=False)) > 0,
     "copy": lambda to: len(to.account.copy(to.blob, to.named("c"), to.listed().etag)) > 0,
-    "lease": lambda to: to.account.lease(to.blob, 15).release(),
+    "lease": lambda to: to.account.lease(to.blob, 15).renew(),
     "delete": lambda to: to.account.delete(to.blob),
 }
 _RESULTS = {
@@ -116,7 +116,7 @@ def test_r1_r2_two_failures_and_the_answer_after_as_long_as_it_asks(
     assert _OPERATIONS[kind](to) == _RESULTS[kind]
     counts = to.proxy.counts()
     assert counts[kind, status] == 2
-    assert sum(counts.values()) == 3 + (kind == "lease")  # which is released, too
+    assert sum(counts.values()) == 3 + (kind == "lease")  # which is renewed, too
     assert to.clock.now >= 1000 + 2 * 17
     taken = traffic.take()
     assert sum(one.retries for one in taken if one.status == str(status)) == 2
@@ -450,8 +450,8 @@ def test_r5_a_lease_whose_answer_is_lost_is_taken(reached: Callable[..., Reached
     error = to.ends_with(StorageError, lambda: to.account.lease(to.blob, 15))
     assert error.args[0] == "leased"
     lease.renew()
-    lease.release()
-    to.account.lease(to.blob, 15).release()
+    lease.delete()
+    assert to.ends_with(StorageError, lambda: to.account.head(to.blob)).args[0] == "not_found"
 
 
 def test_a_copy_is_made_of_what_was_seen_and_over_nothing(reached: Callable[..., Reached]) -> None:
