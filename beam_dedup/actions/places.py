@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from transforms.storage.azure.account import Account
 
 _PARTS = ".parts"  # what is being written, below a local destination
-_PENDING_S = (0.1, 5.0)  # first and longest wait between two looks at a copy that is under way
 # What says that this one name cannot be written, not that nothing can.
 _OF_ONE_NAME = frozenset(
     {
@@ -269,8 +268,14 @@ class Prefix:
         return contextlib.nullcontext()
 
     def find(self, name: str) -> Seen | None:
-        """Look at a blob; wait where it is being copied, perhaps since before we began."""
-        wait_s = _PENDING_S[0]
+        """Look at a blob; wait where it is being copied, perhaps since before we began.
+
+        Raises:
+            StorageError: it is under way for longer than ``Account.copy`` waits, or is refused.
+        """
+        from transforms.storage.azure.account import COPY_WAITS_S  # loaded with the account
+
+        waits = iter(COPY_WAITS_S)
         while True:
             try:
                 found = self._account.head(self._blob(name))
@@ -280,8 +285,10 @@ class Prefix:
                 raise
             if found.copy_status != "pending":
                 break
+            wait_s = next(waits, None)
+            if wait_s is None:
+                raise StorageError("other", "a copy of another time is still under way")
             self._sleep(wait_s)
-            wait_s = min(2 * wait_s, _PENDING_S[1])
         # https://learn.microsoft.com/rest/api/storageservices/copy-blob: a copy that fails or is
         # aborted leaves a blob of no length.
         leftover = found.copy_status in ("aborted", "failed") and found.size_bytes == 0

@@ -229,7 +229,16 @@ def test_a4_a_copy_that_is_under_way_is_waited_for() -> None:
     account.sayings["to/best/x"] = [_properties("to/best/x", 0, "e0", "pending")] * 8
     place, waits = _prefix(account)
     assert place.find("best/x") == Seen(3, "e1")
-    assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert waits == [0.1, 0.2, 0.5, 1, 2, 5, 5, 5]
+
+
+def test_a4_a_copy_that_never_ends_is_not_waited_for_for_ever() -> None:
+    account = _Account()
+    account.sayings["to/best/x"] = [_properties("to/best/x", 0, "e0", "pending")] * 1000
+    place, waits = _prefix(account)
+    with pytest.raises(StorageError, match="still under way"):
+        place.find("best/x")
+    assert 600 <= sum(waits) < 610
 
 
 @pytest.mark.parametrize("status", ["failed", "aborted"])

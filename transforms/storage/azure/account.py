@@ -48,7 +48,7 @@ _CONFLICTS = {
     "LeaseIdMissing": "leased",
 }
 # Between two looks at a copy that is under way. Within an account one is made at once, as a rule.
-_COPY_WAITS_S = (0.1, 0.2, 0.5, 1, 2, *120 * (5,))
+COPY_WAITS_S = (0.1, 0.2, 0.5, 1, 2, *120 * (5,))
 _FOLDER = "hdi_isfolder"  # metadata of the stubs that stand for folders of a hierarchical namespace
 
 _Result = TypeVar("_Result")
@@ -308,12 +308,12 @@ class Account:
             return answer
 
         answer = self._do("copy", start, "vanished")
-        status, waits = answer["copy_status"], iter(_COPY_WAITS_S)
+        status, waits = answer["copy_status"], iter(COPY_WAITS_S)
         while status == "pending":
             wait_s = next(waits, None)
             if wait_s is None:
                 raise UnavailableError(
-                    f"account {self.name!r}: a copy is still under way after {sum(_COPY_WAITS_S)} s"
+                    f"account {self.name!r}: a copy is still under way after {sum(COPY_WAITS_S)} s"
                 )
             self._sleep(wait_s)
             found = self._do("head", client.get_blob_properties, "vanished")
