@@ -61,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
         except JobError as error:
             return _error(f"failed: {error}; no report was written{_hint(verbose)}", _FAILED)
         except KeyboardInterrupt:
-            return _error("interrupted; no report was written", _INTERRUPTED)
+            ending = "; no report was written" if argv[:1] == ["run"] else ""
+            return _error(f"interrupted{ending}", _INTERRUPTED)
         except BrokenPipeError:
             # Whoever read our output has gone; the report, if any, is written.
             with contextlib.suppress(OSError):

@@ -867,7 +867,7 @@ def _check_bounded(texts: list[str]) -> None:
 
 
 # Options of Beam by which a user says how many workers there will be at most.
-_PARALLELISM = ("max_num_workers", "parallelism", "num_workers", "direct_num_workers")
+_PARALLELISM = ("parallelism", "direct_num_workers")
 
 
 def _processes(run: RunConfig, beam_options: Mapping[str, Any]) -> int:
@@ -887,7 +887,7 @@ def _processes(run: RunConfig, beam_options: Mapping[str, Any]) -> int:
             return number + 1
     raise UsageError(
         "max_requests_per_second is for the whole job, and is shared by its processes; say how "
-        f"many --runner={run.runner} will have, with --parallelism or --max_num_workers"
+        f"many processes --runner={run.runner} will have, with --parallelism"
     )
 
 

@@ -120,6 +120,8 @@ def _check(rows: pa.Table) -> None:
     for name, form in _FORMS.items():
         fits = pc.fill_null(pc.match_substring_regex(rows[name], form), False)
         if not pc.all(fits, min_count=0).as_py():
+            if name == "uri":
+                raise ReportError("images has a row whose uri is neither file:// nor azfs://")
             raise ReportError(f"images has a row in a group whose {name} is none: {form}")
     if rows["size_bytes"].null_count or pc.any(pc.less(rows["size_bytes"], 0)).as_py():
         raise ReportError("images has a row in a group without a size")

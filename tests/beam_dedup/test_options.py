@@ -117,7 +117,7 @@ def test_access_holds_what_one_process_may_ask_of_stores(tmp_path: Path) -> None
     ("words", "share"),
     [
         (["--runner=FlinkRunner", "--parallelism=9"], 10),
-        (["--runner=DataflowRunner", "--max_num_workers=4"], 20),
+        (["--runner=DataflowRunner", "--max_num_workers=2", "--parallelism=4"], 20),
         (["--runner=DirectRunner", "--direct_num_workers=3"], 25),
         (["--runner=SparkRunner", "--parallelism=99"], 1),
     ],
@@ -130,7 +130,12 @@ def test_a_runner_with_declared_parallelism_shares_the_rate(words: list[str], sh
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--max_requests_per_second=100", "--runner=SparkRunner"], "--parallelism or"),
+        (["--max_requests_per_second=100", "--runner=SparkRunner"], "with --parallelism"),
+        # Of machines, each with a process for every core.
+        (
+            ["--max_requests_per_second=100", "--runner=DataflowRunner", "--max_num_workers=4"],
+            "with --parallelism",
+        ),
         (["--max_requests_per_second=3", "--workers=3"], "at least 4, one for each process"),
         (["--max_requests_per_second=0"], "max_requests_per_second must be"),
         (["--read_concurrency=0"], "read_concurrency must be"),
