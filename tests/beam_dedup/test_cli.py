@@ -283,3 +283,31 @@ def test_a_process_that_nobody_reads_fails_without_a_word() -> None:
             text=True,
         )
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--input=azfs://account/container/x", "--output={}/out"],
+        ["run", "--input={}", "--output=azfs://account/container/x"],
+        ["explain", "azfs://account/container/x", "{}/a.jpg"],
+        ["evaluate", "--report=azfs://account/container/x", "--truth={}/truth.csv"],
+    ],
+)
+def test_without_the_libraries_of_azure_a_command_names_the_extra(
+    words: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "truth.csv").write_text("file,group_id\na.jpg,1\n")
+    blocked = ["azure", "azure.core", "azure.identity", "azure.storage.blob", "tenacity"]
+    code = (
+        f"import sys\nsys.modules.update(dict.fromkeys({blocked!r}))\n"
+        "from beam_dedup import cli\nsys.exit(cli.main(sys.argv[1:]))"
+    )
+    arguments = [word.format(tmp_path) for word in words]
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert "pip install -c requirements.txt '.[azure]'" in ended.stderr
+    assert ended.stderr.count("\n") == 1

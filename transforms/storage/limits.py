@@ -14,10 +14,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Optional, TypeVar
+from typing import TYPE_CHECKING, Optional, TypeVar
 
-import tenacity
 from apache_beam.io.components.adaptive_throttler import AdaptiveThrottler
+
+if TYPE_CHECKING:
+    import tenacity
 
 # Where a store asks for a longer pause it is asked again all the same: a clock may be wrong.
 MAX_PAUSE_S = 60.0
@@ -186,12 +188,15 @@ def with_retries(
     Raises:
         BaseException: what the last attempt raised.
     """
+    # Not at the top: it comes with the extra of Azure, without which no request is made.
+    import tenacity
+
     backoff = tenacity.wait_random_exponential(multiplier=_FIRST_WAIT_S, max=_MAX_WAIT_S)
 
-    def wait_s(state: tenacity.RetryCallState) -> float:
+    def wait_s(state: "tenacity.RetryCallState") -> float:
         return max(backoff(state), asked_s(_error(state)) or 0.0)
 
-    def note(state: tenacity.RetryCallState) -> None:
+    def note(state: "tenacity.RetryCallState") -> None:
         before_wait(_error(state))
 
     retrying = tenacity.Retrying(
@@ -205,6 +210,6 @@ def with_retries(
     return retrying(operation)
 
 
-def _error(state: tenacity.RetryCallState) -> BaseException:
+def _error(state: "tenacity.RetryCallState") -> BaseException:
     error = state.outcome.exception() if state.outcome else None
     return error or RuntimeError("nothing failed")
