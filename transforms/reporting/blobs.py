@@ -9,7 +9,6 @@ import contextlib
 import errno
 import io
 import re
-import tempfile
 from collections.abc import Iterator
 from typing import IO, NoReturn
 
@@ -23,6 +22,7 @@ from transforms.reporting.store import (
     Store,
     claim_of,
     describe,
+    scratch_file,
     shard_pattern,
 )
 from transforms.storage.azure.account import Account, Staged, account_of
@@ -42,7 +42,7 @@ class _BlobDrafts(Drafts):
 
     @contextlib.contextmanager
     def write(self, path: str) -> Iterator[IO[bytes]]:
-        with _scratch_file() as file:
+        with scratch_file() as file:
             yield file
             file.seek(0)
             self._described[path] = describe(path, None, file)
@@ -101,7 +101,7 @@ class BlobStore(Store):
 
     def open(self, path: str) -> io.BufferedIOBase:
         """Read a blob into a local file without a name, verified, and open that."""
-        file = _scratch_file()
+        file = scratch_file()
         try:
             with os_errors():
                 self.account.save(self.blob(path), file)
@@ -152,11 +152,6 @@ class BlobStore(Store):
                         name = found.name.removeprefix(start)
                         if re.fullmatch(shard_pattern(run_id), name):
                             self.remove(f"{table}/{name}")
-
-
-def _scratch_file() -> io.BufferedRandom:
-    """Return an empty local file without a name, which ends with its process."""
-    return tempfile.TemporaryFile(prefix="beam-dedup-")
 
 
 @contextlib.contextmanager

@@ -4,16 +4,13 @@ import contextlib
 import io
 import os
 import re
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from transforms.records import ReportFile
 from transforms.reporting.schema import TABLES
-from transforms.reporting.store import Drafts, Store, describe, shard_pattern
-
-_PART = r"\.[0-9a-f]{32}\.part"  # how a name ends while its file is being written
+from transforms.reporting.store import PART, Drafts, Store, describe, part_of, shard_pattern
 
 
 class _LocalDrafts(Drafts):
@@ -27,7 +24,7 @@ class _LocalDrafts(Drafts):
     def write(self, path: str) -> Iterator[IO[bytes]]:
         final = self._root / path
         final.parent.mkdir(parents=True, exist_ok=True)
-        part = final.with_name(f".{final.name}.{uuid.uuid4().hex}.part")
+        part = final.with_name(part_of(final.name))
         with part.open("xb") as file:
             self._parts[path] = part
             yield file
@@ -92,11 +89,11 @@ class LocalStore(Store):
         shard = shard_pattern(run_id)
         for table in TABLES:
             folder = self.root / table
-            _remove_matching(folder, rf"{shard}|\.{shard}{_PART}")
+            _remove_matching(folder, rf"{shard}|\.{shard}{PART}")
             if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
                 folder.rmdir()
         # These do not carry the run's id, but only one run at a time writes here.
-        _remove_matching(self.root, rf"\.(report\.csv|(summary|manifest|metrics)\.json){_PART}")
+        _remove_matching(self.root, rf"\.(report\.csv|(summary|manifest|metrics)\.json){PART}")
 
 
 def _remove_matching(folder: Path, pattern: str) -> None:

@@ -10,6 +10,8 @@ import contextlib
 import hashlib
 import io
 import re
+import tempfile
+import uuid
 from collections.abc import Iterator
 from types import TracebackType
 from typing import IO
@@ -39,6 +41,20 @@ def claim_of(run_id: str) -> str:
 def shard_pattern(run_id: str) -> str:
     """Return a regular expression of the names of a run's shards in the folder of their table."""
     return rf"{re.escape(run_id)}-\d{{5,}}\.parquet"
+
+
+# How a name ends while its file is being written.
+PART = r"\.[0-9a-f]{32}\.part"
+
+
+def part_of(name: str) -> str:
+    """Return a name for a file that is being written: hidden, new, and of the form of ``PART``."""
+    return f".{name}.{uuid.uuid4().hex}.part"
+
+
+def scratch_file() -> io.BufferedRandom:
+    """Return an empty local file without a name, which ends with its process."""
+    return tempfile.TemporaryFile(prefix="beam-dedup-")
 
 
 def describe(path: str, rows: int | None, file: io.BufferedIOBase) -> ReportFile:

@@ -8,8 +8,6 @@ import contextlib
 import io
 import re
 import shutil
-import tempfile
-import uuid
 from collections.abc import Iterator
 from typing import IO
 
@@ -17,11 +15,19 @@ from apache_beam.io.filesystem import CompressionTypes
 
 from transforms.records import ReportFile
 from transforms.reporting.schema import TABLES
-from transforms.reporting.store import LOCK, Drafts, Store, describe, shard_pattern
+from transforms.reporting.store import (
+    LOCK,
+    PART,
+    Drafts,
+    Store,
+    describe,
+    part_of,
+    scratch_file,
+    shard_pattern,
+)
 from transforms.storage.filesystems import Place, children, system_of
 
 _PLAIN = CompressionTypes.UNCOMPRESSED  # whatever the name ends in
-_PART = r"\.[0-9a-f]{32}\.part"
 _LOCK_BYTES = 4096  # of a notice that are read
 
 
@@ -36,8 +42,8 @@ class _SystemDrafts(Drafts):
     @contextlib.contextmanager
     def write(self, path: str) -> Iterator[IO[bytes]]:
         folder, _, name = path.rpartition("/")
-        part = f".{name}.{uuid.uuid4().hex}.part"
-        with tempfile.TemporaryFile(prefix="beam-dedup-") as file:
+        part = part_of(name)
+        with scratch_file() as file:
             yield file
             file.seek(0)
             self._described[path] = described = describe(path, None, file)
@@ -105,7 +111,7 @@ class SystemStore(Store):
         system, there = system_of(self._folder), self.path(path)
         if not system.exists(there):
             raise FileNotFoundError(2, "No such file", there)
-        file = tempfile.TemporaryFile(prefix="beam-dedup-")
+        file = scratch_file()
         try:
             with system.open(there, compression_type=_PLAIN) as source:
                 shutil.copyfileobj(source, file)
@@ -144,5 +150,5 @@ class SystemStore(Store):
                 found = list(system._list(start))
             for one in found:
                 name = one.path.rpartition("/")[2]
-                if re.fullmatch(rf"{shard}|\.{shard}{_PART}", name):
+                if re.fullmatch(rf"{shard}|\.{shard}{PART}", name):
                     self.remove(f"{table}/{name}")
