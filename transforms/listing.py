@@ -9,6 +9,7 @@ several sightings of it that with the least input, then ``below``, counts.
 """
 
 import dataclasses
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,7 +35,6 @@ from transforms.storage.cache import (
 )
 from transforms.storage.errors import InputError
 from transforms.storage.inputs import (
-    can_split,
     check_list,
     expand,
     is_remote,
@@ -476,7 +476,7 @@ class ListImages(beam.PTransform):
             list[_Pinned]
         )
         stats, caps = [], []
-        if any(can_split(one) for _, one in self._pinned):
+        if any(is_remote(os.fsdecode(one)) for _, one in self._pinned):
             cut = parts | "Split" >> (
                 beam.ParDo(_SplitInputs(self._scope, self.limit, self.cache))
                 .with_output_types(list[_Part], stats=StageStats, caps=Cap)

@@ -3,6 +3,7 @@
 - ``uris``: paths, URIs and the readable form.
 - ``patterns``: globs in bounded time.
 - ``lists``: list files.
+- ``remote``: what stores have in common that are no folders of this machine.
 - ``sightings``: what a listing sees.
 - ``local``: files of this machine.
 - ``stores``: scheme → store, the one place of dispatch.

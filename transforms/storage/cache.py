@@ -36,7 +36,7 @@ from transforms.access import Access
 from transforms.records import ImageRef
 from transforms.storage.errors import InputError
 from transforms.storage.folders import Folder, open_folder, pin_folder
-from transforms.storage.inputs import is_remote, source_of
+from transforms.storage.inputs import is_remote, source_of, split
 from transforms.storage.patterns import Glob, Selection, as_text
 from transforms.storage.sightings import Kind, Scope, Sighting, Source
 from transforms.storage.stores import store_of
@@ -192,10 +192,9 @@ def fresh_parts(
     """Cut an input into parts whose listing is kept when all of them are walked."""
     began = time.gmtime(time.time() if now is None else now)
     listing = f"{time.strftime(_TIME, began)}-{secrets.token_hex(4)}"
-    split = store_of(source.uri, "input").split
-    if split is None:
+    if not is_remote(source.uri):
         raise RuntimeError("only listings of remote stores are kept")
-    sources = list(split(source, scope.access))
+    sources = list(split(source, scope))
     return [
         Fresh(part, cache.folder, prefix_of(source), listing, number, len(sources))
         for number, part in enumerate(sources)

@@ -29,6 +29,11 @@ class StorageError(Exception):
         return f"{self.error_type}: {self.message}"
 
 
+def too_large(size_bytes: int, max_bytes: int) -> StorageError:
+    """Return the failure of an object that is larger than what may be read."""
+    return StorageError("too_large", f"{size_bytes} bytes, more than the {max_bytes} allowed")
+
+
 class AccessError(InputError):
     """A store refuses access as a whole, or has no such container: the job ends with this line.
 

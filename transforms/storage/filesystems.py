@@ -7,15 +7,13 @@ lists an input. Beam's globs are not used: they read literal names as patterns (
 A URI here has every byte of the name but ``A-Za-z0-9-._~/`` percent-encoded; Beam takes raw names.
 """
 
-import concurrent.futures
-import contextlib
 import functools
 import importlib
 import importlib.util
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Optional
 from urllib.parse import quote, unquote_to_bytes
 
@@ -26,9 +24,15 @@ from apache_beam.options.value_provider import RuntimeValueProvider
 
 from transforms.access import LOCAL, Access
 from transforms.records import ImageRef
-from transforms.storage import lists
-from transforms.storage.errors import InputError, StorageError
-from transforms.storage.patterns import ANY_DEPTH, MAGIC, Glob
+from transforms.storage.errors import InputError, StorageError, too_large
+from transforms.storage.patterns import MAGIC, Glob, with_literals
+from transforms.storage.remote import (
+    as_folder,
+    copied_list,
+    glob_source,
+    sight_together,
+    single_source,
+)
 from transforms.storage.sightings import (
     IsKnown,
     Kind,
@@ -40,7 +44,6 @@ from transforms.storage.sightings import (
 from transforms.storage.uris import readable, scheme_of, written_below
 
 _AUTHORITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")  # of a bucket or a host; never a user
-_ENCODED_MAGIC = re.compile("%(?:2A|3F|5B)", re.IGNORECASE)
 _MAX_LIST_BYTES = 2**31
 _READ_AT_ONCE = 2**24
 
@@ -148,18 +151,17 @@ def source_of(pinned: bytes, _: Access = LOCAL, is_known: IsKnown = nothing_is_k
     """
     text = os.fsdecode(pinned)
     check_uri(text, "an input")
-    # An encoded wildcard is meant literally: it becomes a class of that one character.
-    pattern = parse_uri(_ENCODED_MAGIC.sub(r"%5B\g<0>%5D", text)).name
+    pattern = parse_uri(with_literals(text)).name
     place = parse_uri(text)
     system = system_of(place)
     folder = Source("folder", place._replace(name=place.name.rstrip("/")).uri)
     if place.name and not place.name.endswith("/") and system.exists(place.path):
         if not system.has_dirs() or children(system, place.path) is None:
-            return _single(place)
+            return single_source(place)
         return folder
     if is_known(folder):
         return folder
-    start = place._replace(name=_as_folder(place.name))
+    start = place._replace(name=as_folder(place.name))
     if system.has_dirs():
         is_folder = bool(system.exists(start.path))
     else:
@@ -168,40 +170,8 @@ def source_of(pinned: bytes, _: Access = LOCAL, is_known: IsKnown = nothing_is_k
         return folder
     shown = repr(readable(place.uri))
     if MAGIC.search(pattern):
-        return _glob_source(place, pattern, shown, whole_names=bool(system.has_dirs()))
+        return glob_source(place, pattern, shown, whole_names=bool(system.has_dirs()))
     raise InputError(f"input {shown}: no such object, and none below it")
-
-
-def _single(place: Place) -> Source:
-    name = os.fsencode(place.name.rpartition("/")[2])
-    lists.refuse_pickle(name)
-    if lists.is_list(name):
-        folder = place._replace(name=_as_folder(place.name.rpartition("/")[0]))
-        return Source("list", place.uri, os.fsencode(folder.uri))
-    return Source("file", place.uri, name)
-
-
-def _glob_source(place: Place, pattern: str, shown: str, *, whole_names: bool) -> Source:
-    names = pattern.split("/")
-    first = next(number for number, name in enumerate(names) if MAGIC.search(name))
-    segments = names[first:]
-    if not segments[-1]:
-        raise InputError(f"input {shown} matched no objects; a folder is named without wildcards")
-    if segments[-1] == ANY_DEPTH:
-        segments.append("*")  # at the end it means all that is below
-    root = place._replace(name="/".join(names[:first]))
-    wild = MAGIC.search(segments[0])
-    part = segments[0][: wild.start()] if wild and not whole_names else ""
-    return Source("glob", root.uri, segments=Glob(segments).segments, part=part)
-
-
-def _as_folder(name: str) -> str:
-    return name.rstrip("/") + "/" if name.rstrip("/") else ""
-
-
-def split(source: Source, _: Access = LOCAL) -> Iterator[Source]:
-    """Yield the one part of a walk: Beam has no way to ask for folders alone."""
-    yield source
 
 
 def walk(source: Source, scope: Scope) -> Iterator[Sighting]:
@@ -213,7 +183,7 @@ def walk(source: Source, scope: Scope) -> Iterator[Sighting]:
     root = parse_uri(source.uri)
     system = system_of(root)
     glob = Glob(source.segments) if source.segments else None
-    start = root._replace(name=_as_folder(root.name))
+    start = root._replace(name=as_folder(root.name))
     for found in _below(system, start.path, source.part):
         below = found.path[len(start.path) :]
         if glob and not glob.matches(below.split("/")):
@@ -263,10 +233,8 @@ _NO_FOLDER = "is not a directory"  # as the library of HDFS says it
 
 def _sighted(place: Place, below: str, found: FileMetadata, scope: Scope) -> Sighting:
     uri = place.uri
-    if scope.in_output(uri):
-        return scope.unseen(Kind.IN_OUTPUT, uri, below)
-    if not scope.selection.keeps(below):
-        return scope.unseen(Kind.EXCLUDED, uri, below)
+    if left_out := scope.left_out(uri, below):
+        return left_out
     # 0 stands for a date that nobody knows.
     modified = round(found.last_updated_in_seconds * 1e6) or None
     etag = f"{modified:x}-{found.size_in_bytes:x}" if modified else None
@@ -287,11 +255,8 @@ class Names:
 
     def sight_lines(self, lines: Sequence[bytes], folder: bytes) -> list[Sighting]:
         """Look at lines of a list, several at once: URIs, or names below the list's folder."""
-        pool = concurrent.futures.ThreadPoolExecutor(self._scope.access.concurrency)
-        try:
-            return list(pool.map(lambda line: self._sight_line(line, folder), lines))
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        access = self._scope.access
+        return sight_together(lambda line: self._sight_line(line, folder), lines, access)
 
     def sight_source(self, source: Source) -> Sighting:
         """Look at the single object that an input names."""
@@ -313,10 +278,8 @@ class Names:
 
     def _sight(self, place: Place, below: str) -> Sighting:
         scope = self._scope
-        if scope.in_output(place.uri):
-            return scope.unseen(Kind.IN_OUTPUT, place.uri, below)
-        if not scope.selection.keeps(below):
-            return scope.unseen(Kind.EXCLUDED, place.uri, below)
+        if left_out := scope.left_out(place.uri, below):
+            return left_out
         system = system_of(place)
         if not place.name or not system.exists(place.path):
             return scope.failed(place.uri, below, "not_found", "there is no such object")
@@ -327,22 +290,11 @@ class Names:
         return _sighted(place, below, found, scope)
 
 
-@contextlib.contextmanager
-def local_copy(source: Source, _: Access = LOCAL) -> Iterator[bytes]:
-    """Give the path of a file with an object's content and the ending of its name.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        data = read(source.uri, _MAX_LIST_BYTES)
-    except StorageError as error:
-        raise InputError(f"list file {readable(source.uri)!r}: {error.message}") from None
-    ending = os.path.splitext(parse_uri(source.uri).name)[1]
-    with tempfile.NamedTemporaryFile(prefix="beam-dedup-list-", suffix=ending) as file:
-        file.write(data)
-        file.flush()
-        yield os.fsencode(file.name)
+def local_copy(source: Source, _: Access = LOCAL) -> AbstractContextManager[bytes]:
+    """Give the path of a file with an object's content; see ``copied_list``."""
+    return copied_list(
+        parse_uri(source.uri), lambda file: file.write(read(source.uri, _MAX_LIST_BYTES))
+    )
 
 
 def read(
@@ -358,7 +310,7 @@ def read(
     its size did.
     """
     if expected_size is not None and expected_size > max_bytes:
-        raise _too_large(expected_size, max_bytes)
+        raise too_large(expected_size, max_bytes)
     place = parse_uri(uri)
     system = system_of(place)
     try:
@@ -375,7 +327,7 @@ def read(
             raise OSError(f"{len(data)} bytes came of {expected_size}")  # it may come whole again
         raise StorageError("vanished", f"it had {expected_size} bytes when it was listed")
     if len(data) > max_bytes:
-        raise _too_large(system.size(place.path), max_bytes)
+        raise too_large(system.size(place.path), max_bytes)
     return data
 
 
@@ -385,7 +337,3 @@ def _read_up_to(file: Any, most: int) -> bytes:
         parts.append(part)
         length += len(part)
     return b"".join(parts)
-
-
-def _too_large(size_bytes: int, max_bytes: int) -> StorageError:
-    return StorageError("too_large", f"{size_bytes} bytes, more than the {max_bytes} allowed")

@@ -69,14 +69,9 @@ def source_of(pinned: bytes, scope: Scope, is_known: IsKnown = nothing_is_known)
     return _store(pinned, scope).source_of(pinned, scope.access, is_known)
 
 
-def can_split(pinned: bytes) -> bool:
-    """Tell whether the walk of an input can be cut into parts."""
-    return store_of(os.fsdecode(pinned), "input").split is not None
-
-
 def is_remote(text: str) -> bool:
     """Tell whether a store of this URI is listed in pages, over a network."""
-    return store_of(text, "input").split is not None
+    return store_of(text, "input").is_remote
 
 
 def split(source: Source, scope: Scope) -> Iterator[Source]:

@@ -8,7 +8,6 @@ was reached; only hard links are two. Nothing but a regular file is ever opened.
 import contextlib
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
@@ -17,8 +16,8 @@ from typing import Optional
 from transforms.access import LOCAL, Access
 from transforms.records import ImageRef
 from transforms.storage import lists
-from transforms.storage.errors import InputError, StorageError
-from transforms.storage.patterns import ANY_DEPTH, MAGIC, Glob, as_text
+from transforms.storage.errors import InputError, StorageError, too_large
+from transforms.storage.patterns import ANY_DEPTH, MAGIC, Glob, as_text, with_literals
 from transforms.storage.sightings import (
     IsKnown,
     Kind,
@@ -43,7 +42,6 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ_AT_ONCE = 1 << 30  # Linux reads at most 0x7ffff000 bytes a call (read(2))
 _KNOWN_FOLDERS = 4096
-_ENCODED_MAGIC = re.compile("%(?:2A|3F|5B)", re.IGNORECASE)
 
 
 def pin(text: str) -> bytes:
@@ -99,8 +97,7 @@ def _path_and_pattern(pinned: bytes) -> tuple[bytes, str]:
     if scheme_of(text) is None:
         return pinned, as_text(pinned)
     check_uri(text, f"input {text!r}")
-    # An encoded wildcard is meant literally: it becomes a class of that one character.
-    return to_local_path(text), as_text(to_local_path(_ENCODED_MAGIC.sub(r"%5B\g<0>%5D", text)))
+    return to_local_path(text), as_text(to_local_path(with_literals(text)))
 
 
 def _glob_source(pattern: str, shown: str) -> Source:
@@ -272,10 +269,8 @@ class Names:
             return scope.failed(to_uri(path), below, "not_found", "a name cannot hold a NUL byte")
         real = self._resolve(path)
         uri = to_uri(real)
-        if scope.in_output(uri):
-            return scope.unseen(Kind.IN_OUTPUT, uri, below)
-        if not scope.selection.keeps(below):
-            return scope.unseen(Kind.EXCLUDED, uri, below)
+        if left_out := scope.left_out(uri, below):
+            return left_out
         try:
             info = os.lstat(real)
         except OSError as error:
@@ -377,7 +372,7 @@ def _read_open(descriptor: int, max_bytes: int, expected_size: Optional[int]) ->
     if not stat.S_ISREG(info.st_mode):
         raise StorageError("vanished", f"it became {_kind_of(info.st_mode)}")
     if info.st_size > max_bytes:
-        raise StorageError("too_large", f"{info.st_size} bytes, more than the {max_bytes} allowed")
+        raise too_large(info.st_size, max_bytes)
     if expected_size is not None and info.st_size != expected_size:
         raise StorageError(
             "vanished", f"it has {info.st_size} bytes, but had {expected_size} when it was listed"

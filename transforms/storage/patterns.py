@@ -19,9 +19,15 @@ from transforms.storage.errors import InputError
 
 MAX_PATTERN = 1024  # characters; far more than a person writes, few enough to bound the work
 MAGIC = re.compile(r"[*?\[]")
+_ENCODED_MAGIC = re.compile("%(?:2A|3F|5B)", re.IGNORECASE)
 
 _Positions = frozenset[int]
 ANY_DEPTH = "**"
+
+
+def with_literals(uri: str) -> str:
+    """Return a URI as a glob: an encoded wildcard is literal, a class of that one character."""
+    return _ENCODED_MAGIC.sub(r"%5B\g<0>%5D", uri)
 
 
 def _matcher(segment: str) -> Optional[Callable[[str], object]]:

@@ -77,6 +77,14 @@ class Scope:
         kept = self.selection.bounds.keep(ref.size_bytes, ref.modified_us)
         return Sighting(Kind.FOUND if kept else Kind.EXCLUDED, ref, "", "", content_md5)
 
+    def left_out(self, uri: str, below: str) -> Optional[Sighting]:
+        """Return the sighting of a name that is no input, whatever its object is."""
+        if self.in_output(uri):
+            return self.unseen(Kind.IN_OUTPUT, uri, below)
+        if not self.selection.keeps(below):
+            return self.unseen(Kind.EXCLUDED, uri, below)
+        return None
+
     def unseen(self, kind: Kind, uri: str, below: str) -> Sighting:
         """Return the sighting of a name about whose object nothing more is known."""
         ref = ImageRef(uri, readable(uri), below, self.index, 0, None, None, "")

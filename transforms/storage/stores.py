@@ -85,7 +85,6 @@ def _beam() -> Store:
         filesystems.Names,
         filesystems.local_copy,
         filesystems.read,
-        split=filesystems.split,
         is_remote=True,
     )
 

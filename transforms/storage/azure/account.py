@@ -24,6 +24,7 @@ from transforms.storage.errors import (
     InputError,
     StorageError,
     UnavailableError,
+    too_large,
 )
 from transforms.storage.limits import ATTEMPTS, Limiter, retry_after_s, with_retries
 
@@ -179,7 +180,7 @@ class Account:
             etag: as it was listed; another one now is ``vanished``.
         """
         if size_bytes is not None and size_bytes > max_bytes:
-            raise _too_large(size_bytes, max_bytes)
+            raise too_large(size_bytes, max_bytes)
         listed = size_bytes is not None or etag is not None
         client = self._client(blob)
         read = functools.partial(_read_whole, client, max_bytes, size_bytes, etag)
@@ -687,7 +688,7 @@ def _read_whole(
             "vanished", f"it has {properties.size} bytes, but had {size_bytes} when it was listed"
         )
     if properties.size > max_bytes:
-        raise _too_large(properties.size, max_bytes)
+        raise too_large(properties.size, max_bytes)
     data: bytes = download.readall()
     if len(data) != properties.size:
         raise _BodyError(f"{len(data)} bytes came of {properties.size}")
@@ -710,10 +711,6 @@ def _save_whole(client: Any, file: IO[bytes]) -> None:
     if md5 and hashlib.file_digest(file, _md5).digest() != bytes(md5):  # type: ignore[arg-type]
         raise _BodyError("its bytes do not match its Content-MD5")
     file.seek(0)
-
-
-def _too_large(size_bytes: int, max_bytes: int) -> StorageError:
-    return StorageError("too_large", f"{size_bytes} bytes, more than the {max_bytes} allowed")
 
 
 def _if_match(etag: Optional[str]) -> dict[str, Any]:

@@ -6,20 +6,26 @@ of their characters. A name is text that is never normalised: its URI says which
 
 import concurrent.futures
 import contextlib
+import functools
 import os
-import re
-import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Optional
 from urllib.parse import quote
 
 from transforms.access import LOCAL, Access
 from transforms.records import ImageRef
-from transforms.storage import lists
 from transforms.storage.azure.account import Level, Properties, account_of
 from transforms.storage.azure.names import BlobName, parse_uri
 from transforms.storage.errors import InputError, StorageError
-from transforms.storage.patterns import ANY_DEPTH, MAGIC, Glob
+from transforms.storage.patterns import MAGIC, Glob, with_literals
+from transforms.storage.remote import (
+    as_folder,
+    copied_list,
+    glob_source,
+    sight_together,
+    single_source,
+)
 from transforms.storage.sightings import (
     IsKnown,
     Kind,
@@ -30,7 +36,6 @@ from transforms.storage.sightings import (
 )
 from transforms.storage.uris import readable, scheme_of, written_below
 
-_ENCODED_MAGIC = re.compile("%(?:2A|3F|5B)", re.IGNORECASE)
 _PARTS = 64  # of a walk: several for each worker of a big job, and few requests to find
 _MOST_LEVELS = 4 * _PARTS  # looked at to find them
 _MOST_PARTS = 5000  # of a level with many folders; each costs a request and a kept shard of its own
@@ -57,53 +62,25 @@ def source_of(
     """
     text = os.fsdecode(pinned)
     check_uri(text, "an azfs input")
-    # An encoded wildcard is meant literally: it becomes a class of that one character.
-    pattern = parse_uri(_ENCODED_MAGIC.sub(r"%5B\g<0>%5D", text)).name
+    pattern = parse_uri(with_literals(text)).name
     blob = parse_uri(text)
     account = account_of(blob.account, access)
     shown = repr(readable(blob.uri))
     if blob.name and not blob.name.endswith("/") and blob.can_be_requested:
         with contextlib.suppress(StorageError):
             if not account.head(blob).is_folder:
-                return _single(blob)
+                return single_source(blob)
     named = Source("folder", blob._replace(name=blob.name.rstrip("/")).uri)
     if is_known(named):
         return named
-    folder = blob._replace(name=_as_folder(blob.name))
+    folder = blob._replace(name=as_folder(blob.name))
     level = account.level(folder.container, folder.name, 1)
     if level.prefixes or level.blobs:
         return named
     if MAGIC.search(pattern):
-        return _glob_source(blob, pattern, shown)
+        return glob_source(blob, pattern, shown)
     what = "container is empty" if not blob.name else "no such blob, and none below it"
     raise InputError(f"input {shown}: {what}")
-
-
-def _single(blob: BlobName) -> Source:
-    name = os.fsencode(blob.name.rpartition("/")[2])
-    lists.refuse_pickle(name)
-    if lists.is_list(name):
-        folder = blob._replace(name=_as_folder(blob.name.rpartition("/")[0]))
-        return Source("list", blob.uri, os.fsencode(folder.uri))
-    return Source("file", blob.uri, name)
-
-
-def _glob_source(blob: BlobName, pattern: str, shown: str) -> Source:
-    names = pattern.split("/")
-    first = next(number for number, name in enumerate(names) if MAGIC.search(name))
-    segments = names[first:]
-    if not segments[-1]:
-        raise InputError(f"input {shown} matched no objects; a folder is named without wildcards")
-    if segments[-1] == ANY_DEPTH:
-        segments.append("*")  # at the end it means all that is below
-    wild = MAGIC.search(segments[0])
-    root = blob._replace(name="/".join(names[:first]))
-    part = segments[0][: wild.start()] if wild else ""
-    return Source("glob", root.uri, segments=Glob(segments).segments, part=part)
-
-
-def _as_folder(name: str) -> str:
-    return name.rstrip("/") + "/" if name.rstrip("/") else ""
 
 
 def split(source: Source, access: Access = LOCAL) -> Iterator[Source]:
@@ -114,7 +91,7 @@ def split(source: Source, access: Access = LOCAL) -> Iterator[Source]:
     """
     root = parse_uri(source.uri)
     account = account_of(root.account, access)
-    start = _as_folder(root.name)
+    start = as_folder(root.name)
 
     parts: list[Source] = []
     waiting, asked = [source], 0
@@ -155,7 +132,7 @@ def walk(source: Source, scope: Scope) -> Iterator[Sighting]:
     root = parse_uri(source.uri)
     account = account_of(root.account, scope.access)
     glob = Glob(source.segments) if source.segments else None
-    start = _as_folder(root.name)
+    start = as_folder(root.name)
     for page in account.pages(root.container, start + source.part, deep=source.deep):
         for found in page:
             # Of a blob that has the name of the folder itself, the last part, as of a single one.
@@ -171,10 +148,8 @@ def walk(source: Source, scope: Scope) -> Iterator[Sighting]:
 
 def _sighted(blob: BlobName, below: str, found: Properties, scope: Scope) -> Sighting:
     uri = blob.uri
-    if scope.in_output(uri):
-        return scope.unseen(Kind.IN_OUTPUT, uri, below)
-    if not scope.selection.keeps(below):
-        return scope.unseen(Kind.EXCLUDED, uri, below)
+    if left_out := scope.left_out(uri, below):
+        return left_out
     ref = ImageRef(
         uri,
         readable(uri),
@@ -209,12 +184,8 @@ class Names:
 
     def sight_lines(self, lines: Sequence[bytes], folder: bytes) -> list[Sighting]:
         """Look at lines of a list, several at once: URIs, or names below the list's folder."""
-        pool = concurrent.futures.ThreadPoolExecutor(self._scope.access.concurrency)
-        try:
-            return list(pool.map(lambda line: self._sight_line(line, folder), lines))
-        finally:
-            # Where access is refused once, the rest is not asked for.
-            pool.shutdown(wait=True, cancel_futures=True)
+        access = self._scope.access
+        return sight_together(lambda line: self._sight_line(line, folder), lines, access)
 
     def sight_source(self, source: Source) -> Sighting:
         """Look at the single blob that an input names."""
@@ -235,10 +206,8 @@ class Names:
 
     def _sight(self, blob: BlobName, below: str) -> Sighting:
         scope = self._scope
-        if scope.in_output(blob.uri):
-            return scope.unseen(Kind.IN_OUTPUT, blob.uri, below)
-        if not scope.selection.keeps(below):
-            return scope.unseen(Kind.EXCLUDED, blob.uri, below)
+        if left_out := scope.left_out(blob.uri, below):
+            return left_out
         if not blob.name:
             return scope.failed(blob.uri, below, "not_found", "a container, not a blob")
         try:
@@ -264,22 +233,10 @@ def _joined(folder: str, line: str) -> str:
     return "/".join(names)
 
 
-@contextlib.contextmanager
-def local_copy(source: Source, access: Access = LOCAL) -> Iterator[bytes]:
-    """Give the path of a file with a blob's content and the ending of its name.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+def local_copy(source: Source, access: Access = LOCAL) -> AbstractContextManager[bytes]:
+    """Give the path of a file with a blob's content; see ``copied_list``."""
     blob = parse_uri(source.uri)
-    ending = os.path.splitext(blob.name)[1]
-    with tempfile.NamedTemporaryFile(prefix="beam-dedup-list-", suffix=ending) as file:
-        try:
-            account_of(blob.account, access).save(blob, file)
-        except StorageError as error:
-            raise InputError(f"list file {readable(blob.uri)!r}: {error.message}") from None
-        file.flush()
-        yield os.fsencode(file.name)
+    return copied_list(blob, functools.partial(account_of(blob.account, access).save, blob))
 
 
 def read(
