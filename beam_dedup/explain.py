@@ -20,12 +20,12 @@ from beam_dedup.access import access_of, add_secret_file_option
 from beam_dedup.messages import one_line, size
 from beam_dedup.options import OptionParser, PipelineConfig, ProfileSettings, UsageError
 from transforms.access import Access
-from transforms.cascade import THUMBNAIL_SIDE, CascadeSettings
-from transforms.color import ALIGNED_BITS, compare_at_words, has_transform, judge_colors
+from transforms.cascade import CascadeSettings, global_settings, member_settings
+from transforms.color import compare_at_words, has_transform, judge_colors
 from transforms.contents import content_of
-from transforms.features import failed_record, member_record
+from transforms.features import failed_record, read_member
 from transforms.fingerprints import fingerprint
-from transforms.global_features import check_embedding, judge_global, reviewed, similarities
+from transforms.global_features import judge_global, reviewed, similarities, with_embedding
 from transforms.grouping import words
 from transforms.grouping.rank import deciding_rule
 from transforms.groups import elect
@@ -35,7 +35,7 @@ from transforms.imaging.layout import compare_layouts
 from transforms.imaging.local import LocalEvidence, LocalSettings
 from transforms.imaging.words import ROW
 from transforms.local_features import LocalThresholds, judge_local
-from transforms.models import DescriptorHandler, MatcherHandler
+from transforms.models import global_handler, local_handler
 from transforms.records import (
     Candidate,
     Content,
@@ -43,9 +43,18 @@ from transforms.records import (
     Fingerprint,
     ImageRef,
     LocalPair,
+    MemberRead,
     MemberRecord,
 )
-from transforms.rounds import STAR, Component, blank_edge, measure, orient, star_candidate
+from transforms.rounds import (
+    ALIGNED_BITS,
+    STAR,
+    Component,
+    blank_edge,
+    measure,
+    orient,
+    star_candidate,
+)
 from transforms.storage import InputError, StorageError, below, read_bytes
 from transforms.storage.inputs import expand, pin_inputs, source_of
 from transforms.storage.sightings import Kind, Scope
@@ -59,6 +68,12 @@ _OPTIONS = (
     "global_threshold",
     "local_threshold",
     "duplicate_relations",
+    "global_model",
+    "local_model",
+    "global_model_sha256",
+    "local_model_sha256",
+    "model_cache",
+    "device",
     "max_image_bytes",
     "max_pixels",
 )
@@ -343,20 +358,31 @@ def _no_more(pair: _Pair, edge: Edge) -> dict[str, float]:
 
 
 def _compare_globals(pair: _Pair, edge: Edge) -> Edge:
-    model = DescriptorHandler(batch_size=1).load_model()
-    for name, subject in pair.subjects.items():
-        pair.records[name] = check_embedding(model(_record(subject, pair.settings)))
-        if pair.records[name].error_type:
-            return reviewed(edge, pair.records[name], "global")
-    (score,) = similarities([edge], pair.records)
-    return judge_global(edge, score, pair.settings.global_reject)
+    models = pair.settings.models
+    handler = global_handler(models.global_model, models.execution, batch_size=2)
+    # The pipeline, too, shows the first picture to a model in the turn of the pair.
+    turns = {edge.a: bytes({edge.orientation} - {1})}
+    members = [
+        _member(subject, turns.get(name, b""), pair.settings)
+        for name, subject in pair.subjects.items()
+    ]
+    for result in handler.run_inference(members, handler.load_model()):
+        record = with_embedding(result.example, result.inference.value)
+        pair.records[record.content] = record
+    failed = [record for record in pair.records.values() if record.error_type]
+    if failed:
+        return reviewed(edge, failed[0], "global")
+    settings = global_settings(pair.settings)
+    (score,) = similarities([edge], pair.records, learned=settings.learned)
+    return judge_global(edge, score, settings)
 
 
-def _record(subject: _Subject, settings: CascadeSettings) -> MemberRecord:
+def _member(subject: _Subject, turns: bytes, settings: CascadeSettings) -> MemberRead:
+    content, needs = subject.content, member_settings(settings.models)
     try:
-        return member_record(subject.content, subject.data, THUMBNAIL_SIDE, settings.limits)
+        return read_member(content, subject.data, turns, needs, settings.limits)
     except ImageError as error:
-        return failed_record(subject.content, "decode", error.error_type, error.message)
+        return MemberRead(failed_record(content, "decode", error.error_type, error.message), [])
 
 
 def _compare_locals(pair: _Pair, edge: Edge) -> Edge:
@@ -364,9 +390,13 @@ def _compare_locals(pair: _Pair, edge: Edge) -> Edge:
     if failed:
         return reviewed(edge, failed[0], "local")
     settings = LocalSettings(pair.settings.local_accept, pair.settings.local_review)
-    model = MatcherHandler(settings, batch_size=1, held=2).load_model()
+    models = pair.settings.models
+    handler = local_handler(models.local_model, models.execution, settings, batch_size=1, held=2)
     a, b = pair.records[edge.a], pair.records[edge.b]
-    evidence = model(LocalPair(b"", edge, a, b, pair.texture))
+    (result,) = handler.run_inference(
+        [LocalPair(b"", edge, a, b, pair.texture)], handler.load_model()
+    )
+    evidence = result.inference.value
     if isinstance(evidence, LocalEvidence):
         return judge_local(edge, pair.texture, evidence, _local_thresholds(pair.settings))
     broken = a._replace(error_stage="local", error_type="other", error_message=str(evidence))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from beam_dedup.messages import has_secret, one_line, redact
 from transforms.access import LOCAL, Access
 from transforms.grouping.relations import DUPLICATE_RELATIONS, RELATIONS
+from transforms.models.spec import DESCRIPTOR, ORB, Execution, ModelError, Models
 
 if TYPE_CHECKING:
     from transforms.cascade import CascadeSettings
@@ -73,6 +74,7 @@ class ProfileSettings:
         local_review: score, 0..1, from which stage 4 leaves a pair for review; below it rejects.
         rounds: how often the walk of stage 5 may ask for comparisons.
         verify: whether stages 3 and 4 run; without them an undecided pair goes to review.
+        local_model: what stage 4 matches points by.
     """
 
     wavelet_bits: int
@@ -87,6 +89,7 @@ class ProfileSettings:
     local_review: float
     rounds: int
     verify: bool
+    local_model: str = "orb"
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -188,6 +191,15 @@ class PipelineConfig:
         batch_size_color: pairs in one call of stage 2.
         batch_size_global: images in one batch of stage 3.
         batch_size_local: pairs in one batch of stage 4.
+        global_model: what embeds pictures, see ``transforms.models.resolve``.
+        local_model: overrides the profile's, see ``transforms.models.resolve``.
+        candidates: ``profile``, or ``embedding`` for candidates by embeddings beside them.
+        write_embeddings: whether rows hold the embedding of their picture.
+        labels: a file of names, a line each, of which each picture gets the likeliest.
+        within_label: whether pictures of different labels are never one group.
+        device: where models run: auto, cpu, cuda or cuda:N,M.
+        share_model: one model for all processes of a machine.
+        models: what the models of this config were resolved to.
         duplicate_relations: relations that make a member a duplicate.
         max_image_bytes: files larger than this fail as ``too_large``, unread; bytes.
         max_pixels: images larger than this fail as ``too_large``, undecoded; width times height.
@@ -220,6 +232,15 @@ class PipelineConfig:
     batch_size_color: int = 4096
     batch_size_global: int = 32
     batch_size_local: int = 16
+    global_model: str = DESCRIPTOR
+    local_model: str | None = None
+    candidates: str = "profile"
+    write_embeddings: bool = False
+    labels: str | None = None
+    within_label: bool = False
+    device: str = "auto"
+    share_model: bool = False
+    models: Models = dataclasses.field(default_factory=Models, compare=False)
     duplicate_relations: tuple[str, ...] = DUPLICATE_RELATIONS
     max_image_bytes: int = 256 * 2**20
     max_pixels: int = 178_956_970
@@ -240,6 +261,7 @@ class PipelineConfig:
             if value is not None:
                 _check_range(name, value, low, high)
         self._check_bounds()
+        self._check_models()
         unknown = sorted(set(self.duplicate_relations) - set(RELATIONS))
         if unknown or not self.duplicate_relations:
             raise UsageError(
@@ -276,6 +298,33 @@ class PipelineConfig:
         return [after, before]
 
     @property
+    def embeds_all(self) -> bool:
+        """Whether each picture is embedded, not only those of undecided pairs."""
+        return bool(self.candidates == "embedding" or self.write_embeddings or self.labels)
+
+    def _check_models(self) -> None:
+        """Refuse options of models that would have no effect."""
+        if self.candidates not in ("profile", "embedding"):
+            raise UsageError(f"candidates must be profile or embedding, not {self.candidates!r}")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+(,\d+)*)?", self.device):
+            raise UsageError(f"device must be auto, cpu, cuda or cuda:N,M, not {self.device!r}")
+        if self.within_label and not self.labels:
+            raise UsageError("within_label needs labels; give a file with --labels")
+        if self.labels and not self.global_model.startswith("clip:"):
+            raise UsageError(
+                "labels are for CLIP; give one with --global_model=clip:ARCH/PRETRAINED"
+            )
+        if PROFILES[self.profile].verify:
+            return
+        if self.local_model is not None:
+            raise UsageError(f"profile {self.profile} runs no stage 4; local_model has no effect")
+        if self.global_model != DESCRIPTOR and not self.embeds_all:
+            raise UsageError(
+                f"profile {self.profile} runs no stage 3, so that global_model has no effect but "
+                "with --candidates=embedding, --write_embeddings or --labels"
+            )
+
+    @property
     def settings(self) -> ProfileSettings:
         """The profile's settings with this config's thresholds in their place.
 
@@ -284,6 +333,10 @@ class PipelineConfig:
         """
         base = PROFILES[self.profile]
         changes: dict[str, Any] = {}
+        if self.local_model is not None:
+            changes["local_model"] = self.local_model
+        if self.models.global_model.reject_similarity is not None:
+            changes["global_reject"] = self.models.global_model.reject_similarity
         if self.wavelet_bits is not None:
             changes["wavelet_bits"] = self.wavelet_bits
         if self.color_threshold is not None:
@@ -388,6 +441,7 @@ def cascade_settings(config: PipelineConfig) -> CascadeSettings:
         rounds=settings.rounds,
         limits=decode_limits(config),
         access=config.access,
+        models=config.models,
         max_group_size_color=config.max_group_size_color,
         max_group_size_global=config.max_group_size_global,
         max_group_size_local=config.max_group_size_local,
@@ -455,8 +509,32 @@ def parse(argv: list[str]) -> tuple[PipelineConfig, RunConfig, list[str]]:
         raise UsageError("no output folder is given; give one with --output")
     if beam_args:
         _use_for_file_systems(beam_args)
+    config = dataclasses.replace(config, models=_models(values, config))
     recorded = _recorded_options(config, beam_options)
     return dataclasses.replace(config, options=recorded), run, beam_args
+
+
+def _models(values: argparse.Namespace, config: PipelineConfig) -> Models:
+    """Look for the models that a config names, and for their weights."""
+    execution = Execution(config.device, config.share_model)
+    names = (config.global_model, config.settings.local_model)
+    if names == (DESCRIPTOR, ORB.name):
+        return Models(execution=execution)
+    from transforms.models.resolve import resolve_global, resolve_local
+    from transforms.models.weights import Finder
+
+    finder = Finder(model_cache(values.model_cache), frozenset(values.accept_license or ()))
+    try:
+        return Models(
+            resolve_global(
+                names[0], dataclasses.replace(finder, sha256=values.global_model_sha256)
+            ),
+            resolve_local(names[1], dataclasses.replace(finder, sha256=values.local_model_sha256)),
+            None,
+            execution,
+        )
+    except ModelError as error:
+        raise UsageError(one_line(str(error))) from error
 
 
 def _use_for_file_systems(beam_args: list[str]) -> None:
@@ -485,6 +563,14 @@ _SAME_NAMES = (
     "batch_size_color",
     "batch_size_global",
     "batch_size_local",
+    "global_model",
+    "local_model",
+    "candidates",
+    "write_embeddings",
+    "labels",
+    "within_label",
+    "device",
+    "share_model",
     "max_image_bytes",
     "max_pixels",
     "max_failure_ratio",
@@ -617,6 +703,7 @@ def _parser() -> OptionParser:
     _add_input_options(parser)
     _add_decision_options(parser)
     _add_work_options(parser)
+    _add_model_options(parser)
     _add_store_options(parser)
     _add_run_options(parser)
     return parser
@@ -716,6 +803,55 @@ def _add_work_options(parser: argparse.ArgumentParser) -> None:
                 metavar="N",
                 help=f"stage {number}: {what} (default: %(default)s)",
             )
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "models",
+        "Weights are read from files; nothing is downloaded (beam-dedup models fetch does that). "
+        "See docs/guides/models.md.",
+    )
+    add = group.add_argument
+    add(
+        "--global_model",
+        default=DESCRIPTOR,
+        metavar="NAME",
+        help="stage 3, embeddings, labels: descriptor, clip:ARCH/PRETRAINED, efficientnet_b7, sscd, "
+        "torchscript:PATH, onnx:PATH (default: %(default)s)",
+    )
+    add(
+        "--local_model",
+        metavar="NAME",
+        help="stage 4: orb, sift, loftr, disk_lightglue (default: the profile's)",
+    )
+    for stage in ("global", "local"):
+        add(
+            f"--{stage}_model_sha256",
+            metavar="HEX",
+            help=f"what the file of --{stage}_model must hash to",
+        )
+    add("--model_cache", metavar="DIR", help="where fetched weights are, on every worker")
+    add(
+        "--accept_license",
+        action="append",
+        metavar="NAME",
+        help="take weights of this licence, which does not allow every use; repeatable",
+    )
+    add("--device", default="auto", metavar="auto|cpu|cuda|cuda:N,M", help="where models run")
+    add("--share_model", action="store_true", help="one model for all processes of a machine")
+    add(
+        "--candidates",
+        default="profile",
+        metavar="profile|embedding",
+        help="embedding: pictures with near embeddings are candidates too; embeds each picture",
+    )
+    add(
+        "--write_embeddings",
+        action="store_true",
+        help="embed each picture, and write that into images as a column",
+    )
+    add("--labels", metavar="FILE", help="names, a line each: each picture gets the likeliest")
+    add("--within_label", action="store_true", help="never group pictures of different labels")
 
 
 def _add_store_options(parser: argparse.ArgumentParser) -> None:
@@ -912,15 +1048,39 @@ def _recorded_options(config: PipelineConfig, beam_options: dict[str, Any]) -> d
     recorded = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(config)
-        if field.name not in ("access", "options", "run_id")
+        if field.name not in ("access", "models", "options", "run_id")
     }
     recorded["azure_secret_file"] = config.access.secret_file
     recorded["read_concurrency"] = config.access.concurrency
     recorded["read_memory_bytes"] = config.access.memory_bytes
     recorded |= dataclasses.asdict(config.settings)
+    recorded["models"] = recorded_models(config.models)
     recorded["beam"] = beam_options
     cleaned: dict[str, Any] = _clean(recorded)
     return cleaned
+
+
+def recorded_models(models: Models) -> dict[str, Any]:
+    """Return what the summary says of each learned model: name, files with their hashes."""
+    one, other = models.global_model, models.local_model
+    found: dict[str, Any] = {}
+    if one.is_learned:
+        files = [one.weights] if one.weights else []
+        found["global"] = {"name": one.name, "weights": list(map(dataclasses.asdict, files))}
+    if other.is_learned:
+        files = list(other.weights)
+        found["local"] = {"name": other.name, "weights": list(map(dataclasses.asdict, files))}
+    return found
+
+
+def model_cache(given: str | None) -> str:
+    """Return the folder of fetched weights: as given, by the environment, or the user's own."""
+    if given:
+        return os.path.abspath(given)
+    if folder := os.environ.get("BEAM_DEDUP_MODELS"):
+        return os.path.abspath(folder)
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(cache, "beam-dedup", "models")
 
 
 def _clean(value: Any) -> Any:

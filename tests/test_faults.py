@@ -31,8 +31,10 @@ from tests import pictures
 from tests.pictures import flat, photo, saved, write
 from tests.transforms.samples import make_content
 from transforms import CompareGlobals, EmbedMembers
+from transforms.features import UPRIGHT
+from transforms.global_features import GlobalSettings
 from transforms.imaging.descriptor import DIMENSIONS
-from transforms.records import MemberRead, MemberRecord, PairUnit
+from transforms.records import Embedded, MemberRead, MemberRecord, PairUnit
 from transforms.rounds import blank_edge, measure, star_candidate
 from transforms.storage import StorageError
 from transforms.telemetry import Timed
@@ -461,7 +463,7 @@ def test_x8_exact_is_equal_sha256_and_size_and_nothing_else(zoo: Zoo) -> None:
 class _Embed:
     """Gives vectors that cannot be compared, to members whose uri says so."""
 
-    def __call__(self, record: MemberRecord) -> MemberRecord:
+    def __call__(self, record: MemberRecord) -> Embedded:
         vector = np.zeros(DIMENSIONS, np.float32)
         vector[0] = 1.0
         if "nan" in record.uri:
@@ -470,7 +472,7 @@ class _Embed:
             vector[0] = np.inf
         elif "zero" in record.uri:
             vector[:] = 0.0
-        return record._replace(embedding=vector.tobytes())
+        return Embedded(vector.tobytes())
 
 
 class _FakeHandler(ModelHandler[MemberRead, PredictionResult, _Embed]):
@@ -496,7 +498,9 @@ def test_m7_an_embedding_that_is_no_number_sends_its_pairs_to_review() -> None:
     ]
     unit = PairUnit("u", b"c", contents, pairs)
     members = [
-        MemberRead(MemberRecord(c.content, c.uri, b"t", b"p", b"", "", "", "", 1), ["u"])
+        MemberRead(
+            MemberRecord(c.content, c.uri, b"t", b"p", b"", "", "", "", 1), ["u"], b"t", UPRIGHT
+        )
         for c in contents
     ]
     bad = {c.content for c in contents[2:]}
@@ -507,7 +511,7 @@ def test_m7_an_embedding_that_is_no_number_sends_its_pairs_to_review() -> None:
         embedded = pipeline | beam.Create(members) | EmbedMembers(_FakeHandler())
         units = pipeline | "Units" >> beam.Create([unit]).with_output_types(PairUnit)
         # Threshold 0: nothing but the failure keeps these pairs from being accepted.
-        compared = units | CompareGlobals(0.0, [embedded.by_unit])
+        compared = units | CompareGlobals(GlobalSettings(0.0), [embedded.by_unit])
         seen = compared.edges | beam.MapTuple(
             lambda _, e: (
                 e.a,

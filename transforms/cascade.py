@@ -7,19 +7,27 @@ group is uncompared.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
 
 from transforms.access import LOCAL, Access
 from transforms.color import ColorSettings, CompareColors
 from transforms.imaging.decode import DecodeLimits
+from transforms.models.spec import Models
 from transforms.outputs import several_outputs
 from transforms.packing import PackedCandidates
 from transforms.records import Content, Edge, StageStats
 from transforms.rounds import ComponentInputs, join_unfinished
 
-THUMBNAIL_SIDE = 256
+if TYPE_CHECKING:
+    from transforms.features import MemberSettings
+    from transforms.global_features import GlobalSettings
+
+# Of thumbnails, in pixels: what the points and the aligned comparison were tuned on, and what a
+# learned matcher gets.
+_THUMBNAIL_SIDE = 256
+_LEARNED_SIDE = 384
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +43,7 @@ class CascadeSettings:
         rounds: how often the walk may ask, at least 1; without verification one is enough.
         limits: what the decoder may spend on one image.
         access: how stores are reached.
+        models: of stages 3 and 4, and where they run.
         max_group_size_color: distinct contents in one unit of stage 2.
         max_group_size_global: distinct contents in one unit of stage 3.
         max_group_size_local: distinct contents held decoded by stage 4.
@@ -51,12 +60,32 @@ class CascadeSettings:
     rounds: int = 3
     limits: DecodeLimits = dataclasses.field(default_factory=DecodeLimits)
     access: Access = LOCAL
+    models: Models = dataclasses.field(default_factory=Models)
     max_group_size_color: int = 4000
     max_group_size_global: int = 500
     max_group_size_local: int = 200
     batch_size_color: int = 4096
     batch_size_global: int = 32
     batch_size_local: int = 16
+
+
+def member_settings(models: Models) -> "MemberSettings":
+    """Return what the models of stages 3 and 4 take of a member."""
+    from transforms.features import MemberSettings
+
+    local = models.local_model
+    return MemberSettings(
+        side=_LEARNED_SIDE if local.is_learned else _THUMBNAIL_SIDE,
+        points=None if local.is_learned else local.kind,
+        preparation=models.global_model.preparation,
+    )
+
+
+def global_settings(settings: CascadeSettings) -> "GlobalSettings":
+    """Return what stage 3 decides."""
+    from transforms.global_features import GlobalSettings
+
+    return GlobalSettings(settings.global_reject, settings.models.global_model.is_learned)
 
 
 class CompareResult(NamedTuple):
@@ -133,24 +162,27 @@ class ComparePairs(beam.PTransform):
         from transforms.global_features import CompareGlobals, EmbedMembers
         from transforms.imaging.local import LocalSettings
         from transforms.local_features import LocalThresholds, VerifyLocals
-        from transforms.models import DescriptorHandler, MatcherHandler
+        from transforms.models import global_handler, local_handler
 
+        models = settings.models
         read = colors.undecided | f"{name}: read" >> ReadMembers(
-            THUMBNAIL_SIDE,
+            member_settings(models),
             settings.limits,
             records,
             colors.unfinished if records else None,
             settings.access,
         )
         embedded = read.fresh | f"{name}: embed" >> EmbedMembers(
-            DescriptorHandler(settings.batch_size_global)
+            global_handler(models.global_model, models.execution, settings.batch_size_global)
         )
         members = [embedded.by_unit, read.reused] if records else [embedded.by_unit]
         compared = colors.undecided | f"{name}: global" >> CompareGlobals(
-            settings.global_reject, members, settings.max_group_size_local
+            global_settings(settings), members, settings.max_group_size_local
         )
         verified = compared.undecided | f"{name}: local" >> VerifyLocals(
-            MatcherHandler(
+            local_handler(
+                models.local_model,
+                models.execution,
                 LocalSettings(settings.local_accept, settings.local_review),
                 settings.batch_size_local,
                 settings.max_group_size_local,

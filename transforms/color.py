@@ -38,6 +38,7 @@ from transforms.imaging.orientation import axes
 from transforms.outputs import in_global_window, several_outputs
 from transforms.records import Candidate, Content, Edge, PairUnit, StageStats
 from transforms.rounds import (
+    ALIGNED_BITS,
     Component,
     Unfinished,
     answer,
@@ -55,7 +56,6 @@ from transforms.telemetry import STATS, MeteredDoFn, report_progress
 from transforms.words import words_size
 
 STAGE = "color"
-ALIGNED_BITS = 60
 
 # Figures of three labelled sets (81,000 candidate pairs, 65 kinds of edit); see imaging.layout.
 # Pages, forms, charts and things on white: their ground agrees whatever they show.

@@ -21,17 +21,30 @@ from transforms.access import LOCAL, Access
 from transforms.imaging.blocks import fitted_size
 from transforms.imaging.decode import DecodeLimits, decode
 from transforms.imaging.errors import ImageError
-from transforms.imaging.points import extract
+from transforms.imaging.orientation import apply
+from transforms.imaging.points import KINDS, extract
+from transforms.imaging.preparation import Preparation
 from transforms.joins import JoinByKey
 from transforms.outputs import in_global_window, several_outputs
-from transforms.records import Content, MemberRead, MemberRecord, PairUnit, StageStats
-from transforms.rounds import Unfinished
+from transforms.records import (
+    Content,
+    MemberRead,
+    MemberRecord,
+    MemberRequest,
+    PairUnit,
+    StageStats,
+)
+from transforms.rounds import ALIGNED_BITS, Unfinished
 from transforms.storage.reads import Read, ReadAhead, Wanted
 from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "features"
-# The most a record may weigh on its way through a shuffle (DESIGN.md).
-MAX_RECORD_BYTES = 128 * 1024
+# The most a record may weigh on its way through a shuffle, with points and without (DESIGN.md).
+_POINTS_RECORD_BYTES = 128 * 1024
+_THUMBNAIL_RECORD_BYTES = 256 * 1024
+# Of a record, kept free for the vectors of a global model, and for names.
+_VECTOR_BYTES = 4 * 1024
+UPRIGHT = b"\x01"
 _LEAST_SIDE = 0.9  # share of the side asked for
 _JPEG_QUALITIES = (90, 75, 50, 25)
 
@@ -98,34 +111,87 @@ def decode_thumbnail(data: bytes) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def member_record(content: Content, data: bytes, side: int, limits: DecodeLimits) -> MemberRecord:
-    """Make the record of one member from its bytes.
+@dataclasses.dataclass(frozen=True)
+class MemberSettings:
+    """What stages 3 and 4 take of a member.
+
+    Attributes:
+        side: the longer side of the thumbnail in pixels, 1..384.
+        points: the kind of its local features, see ``imaging.points``; None for no features.
+        preparation: of a learned global model; None where it takes the thumbnail.
+    """
+
+    side: int = 256
+    points: str | None = "orb"
+    preparation: Preparation | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 1 <= self.side <= 384:
+            raise ValueError(f"side must be in 1..384 pixels, not {self.side!r}")
+        if self.points is not None and self.points not in KINDS:
+            raise ValueError(f"points must be None or one of {KINDS!r}, not {self.points!r}")
+
+    def decode_side(self, width: int, height: int) -> int:
+        """Return what the shorter side of a picture must keep when it is decoded, pixels."""
+        # A decode at half the size that falls a little short of it is taken as it is.
+        shorter = min(width, height) / max(width, height, 1)
+        least = max(1, round(_LEAST_SIDE * self.side * shorter))
+        return least if self.preparation is None else max(least, self.preparation.decode_side)
+
+
+def read_member(
+    content: Content, data: bytes, turns: bytes, settings: MemberSettings, limits: DecodeLimits
+) -> MemberRead:
+    """Make what stages 3 and 4 need of one member, from its bytes, decoded once.
 
     Args:
-        content: whose representative the bytes are.
+        content: whose representative the bytes are; its embedding, if it has one, is kept.
         data: all bytes of the representative.
-        side: the longer side of the thumbnail in pixels.
+        turns: the orientations beside 1 in which a learned global model shall see it.
+        settings: what is needed.
         limits: what the decoder may spend.
 
     Returns:
-        The record, without an embedding.
+        The member, with what is still to be embedded, and no units.
 
     Raises:
         ImageError: if the bytes give no pixels within the limits.
     """
-    shorter = min(content.width, content.height) / max(content.width, content.height, 1)
-    # A decode at half the size that falls a little short of it is taken as it is.
     decoded = decode(
         data,
         path=content.uri,
-        min_side=max(1, round(_LEAST_SIDE * side * shorter)),
+        min_side=settings.decode_side(content.width, content.height),
         limits=limits,
         with_hash=False,
     )
-    pixels = make_thumbnail(decoded.pixels, side)
-    points = extract(pixels).pack()
-    thumbnail = encode_thumbnail(pixels, MAX_RECORD_BYTES - len(points) - 4096)
-    return MemberRecord(content.content, content.uri, thumbnail, points, b"", "", "", "", len(data))
+    pixels = make_thumbnail(decoded.pixels, settings.side)
+    points, most = b"", _THUMBNAIL_RECORD_BYTES
+    if settings.points is not None:
+        points, most = extract(pixels, kind=settings.points).pack(), _POINTS_RECORD_BYTES
+    thumbnail = encode_thumbnail(pixels, most - len(points) - _VECTOR_BYTES)
+    embedding, known = _embedding_of(content)
+    record = MemberRecord(
+        content.content, content.uri, thumbnail, points, embedding, "", "", "", len(data), known
+    )
+    if settings.preparation is None:
+        left = UPRIGHT if not known else b""
+        return MemberRead(record, [], thumbnail if left else b"", left)
+    left = bytes(turn for turn in UPRIGHT + turns if turn not in known)
+    inputs = b""
+    if left:
+        prepared = settings.preparation.apply(decoded.pixels)
+        # The centre of a turned picture is the turned centre of the picture.
+        inputs = b"".join(apply(prepared, turn).tobytes() for turn in left)
+    return MemberRead(record, [], inputs, left)
+
+
+def _embedding_of(content: Content) -> tuple[bytes, bytes]:
+    """Return the embedding that a content has, float32 [1, d], and its turns."""
+    if content.learned is None or not content.learned.embedding:
+        return b"", b""
+    stored = np.frombuffer(content.learned.embedding, np.float16).astype(np.float32)
+    return (stored / np.linalg.norm(stored)).astype(np.float32).tobytes(), UPRIGHT
 
 
 def failed_record(content: Content, stage: str, error_type: str, message: str) -> MemberRecord:
@@ -133,11 +199,18 @@ def failed_record(content: Content, stage: str, error_type: str, message: str) -
     return MemberRecord(content.content, content.uri, b"", b"", b"", stage, error_type, message, 0)
 
 
-def _requests(unit: PairUnit) -> Iterator[tuple[bytes, tuple[str, Content]]]:
+def _requests(unit: PairUnit, *, turned: bool) -> Iterator[tuple[bytes, MemberRequest]]:
     report_progress(STAGE, 0, len(unit.contents))
+    turns: dict[bytes, set[int]] = {}
+    if turned:
+        for edge in unit.pairs:
+            if edge.orientation != 1 and edge.wavelet_distance <= ALIGNED_BITS:
+                turns.setdefault(edge.a, set()).add(edge.orientation)
     for content in unit.contents:
         # The keys have done their work; without them a request is a third as large.
-        yield content.content, (unit.unit, content._replace(wavelet_keys=b"", color=b""))
+        slim = content._replace(wavelet_keys=b"", color=b"")
+        wanted = bytes(sorted(turns.get(content.content, ())))
+        yield content.content, MemberRequest(unit.unit, slim, wanted)
 
 
 def _by_content(record: MemberRecord) -> tuple[bytes, MemberRecord]:
@@ -152,8 +225,8 @@ def _members(component: tuple[bytes, Unfinished]) -> Iterator[tuple[bytes, bytes
 class _ReadDoFn(MeteredDoFn):
     stage = STAGE
 
-    def __init__(self, side: int, limits: DecodeLimits, access: Access) -> None:
-        self.side = side
+    def __init__(self, settings: MemberSettings, limits: DecodeLimits, access: Access) -> None:
+        self.settings = settings
         self.limits = limits
         self.access = access
 
@@ -162,7 +235,7 @@ class _ReadDoFn(MeteredDoFn):
 
     def start_bundle(self) -> None:
         super().start_bundle()
-        self.reads: ReadAhead[tuple[Content, list[str]]] = ReadAhead(
+        self.reads: ReadAhead[tuple[Content, list[str], bytes]] = ReadAhead(
             self.access, self.limits.max_image_bytes
         )
 
@@ -173,8 +246,8 @@ class _ReadDoFn(MeteredDoFn):
         | beam.pvalue.TaggedOutput[Literal["reused"], tuple[str, MemberRecord]]
         | beam.pvalue.TaggedOutput[Literal["carried"], MemberRecord]
     ]:
-        requests = joined[1]["requests"]
-        units = sorted(unit for unit, _ in requests)
+        requests: list[MemberRequest] = joined[1]["requests"]
+        units = sorted(request.unit for request in requests)
         known = (values for name, values in joined[1].items() if name.startswith("records"))
         for record in chain.from_iterable(known):
             if joined[1]["going_on"]:
@@ -186,8 +259,11 @@ class _ReadDoFn(MeteredDoFn):
         if not requests:
             return
         report_progress(STAGE, len(units) - 1)
-        content = requests[0][1]
-        self.reads.add((content, units), Wanted(content.uri, content.size_bytes, content.etag))
+        content = requests[0].content
+        turns = bytes(sorted({turn for request in requests for turn in request.turns}))
+        self.reads.add(
+            (content, units, turns), Wanted(content.uri, content.size_bytes, content.etag)
+        )
         while self.reads.is_full:
             yield self._member()
 
@@ -201,22 +277,24 @@ class _ReadDoFn(MeteredDoFn):
 
     def _member(self) -> MemberRead:
         with self.meter.work():
-            (content, units), read = self.reads.take()
+            (content, units, turns), read = self.reads.take()
             self.meter.cpu_us += read.cpu_us
-            return MemberRead(self._record(content, read), units)
+            return self._read(content, turns, read)._replace(units=units)
 
-    def _record(self, content: Content, read: Read) -> MemberRecord:
+    def _read(self, content: Content, turns: bytes, read: Read) -> MemberRead:
         if read.error:
             self.meter.failed += 1
-            return failed_record(content, "read", read.error.error_type, read.error.message)
+            failed = failed_record(content, "read", read.error.error_type, read.error.message)
+            return MemberRead(failed, [])
         self.meter.bytes_read += len(read.data)
         try:
-            record = member_record(content, read.data, self.side, self.limits)
+            member = read_member(content, read.data, turns, self.settings, self.limits)
         except ImageError as error:
             self.meter.failed += 1
-            return failed_record(content, "decode", error.error_type, error.message)
+            failed = failed_record(content, "decode", error.error_type, error.message)
+            return MemberRead(failed, [])
         self.meter.items_out += 1
-        return record
+        return member
 
 
 @dataclasses.dataclass(eq=False)
@@ -224,14 +302,14 @@ class ReadMembers(beam.PTransform):
     """Read each content that an undecided pair names, once over all rounds.
 
     Attributes:
-        side: the longer side of the thumbnail in pixels, 1..384.
+        settings: what stages 3 and 4 take of a member.
         limits: what the decoder may spend on one image.
         earlier: the records of earlier rounds; each content's is in one of them.
         unfinished: the components that go on; only their records are carried to the next round.
         access: how stores are reached.
     """
 
-    side: int = 256
+    settings: MemberSettings = dataclasses.field(default_factory=MemberSettings)
     limits: DecodeLimits = dataclasses.field(default_factory=DecodeLimits)
     earlier: Sequence[beam.PCollection[MemberRecord]] = ()
     unfinished: beam.PCollection[tuple[bytes, Unfinished]] | None = None
@@ -239,8 +317,6 @@ class ReadMembers(beam.PTransform):
 
     def __post_init__(self) -> None:
         super().__init__()
-        if not 1 <= self.side <= 384:
-            raise ValueError(f"side must be in 1..384 pixels, not {self.side!r}")
         if bool(self.earlier) != (self.unfinished is not None):
             raise ValueError("earlier and unfinished are given together or not at all")
 
@@ -250,7 +326,9 @@ class ReadMembers(beam.PTransform):
         tagged = {
             "requests": units
             | "Ask for members"
-            >> beam.FlatMap(_requests).with_output_types(tuple[bytes, tuple[str, Content]])
+            >> beam.FlatMap(
+                _requests, turned=self.settings.preparation is not None
+            ).with_output_types(tuple[bytes, MemberRequest])
         }
         for number, records in enumerate(self.earlier):
             tagged[f"records{number}"] = records | f"Key records {number}" >> beam.Map(
@@ -260,13 +338,13 @@ class ReadMembers(beam.PTransform):
             tagged["going_on"] = self.unfinished | "Name members" >> beam.FlatMap(
                 _members
             ).with_output_types(tuple[bytes, bytes])
-        kinds = {"requests": tuple[str, Content], "going_on": bytes}
+        kinds = {"requests": MemberRequest, "going_on": bytes}
         types = {name: kinds.get(name, MemberRecord) for name in tagged}
         out = (
             tagged
             | "Join requests" >> JoinByKey(bytes, types)
             | "Read members"
-            >> beam.ParDo(_ReadDoFn(self.side, self.limits, self.access))
+            >> beam.ParDo(_ReadDoFn(self.settings, self.limits, self.access))
             .with_output_types(
                 MemberRead,
                 reused=tuple[str, MemberRecord],

@@ -5,7 +5,7 @@ inputs with equal pixel hashes; its id is that hash, and its representative is t
 members in the keep-best order. Pairs of contents are stored with ``a < b`` by id.
 """
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Protocol
 
 from apache_beam import coders
 
@@ -66,6 +66,17 @@ class Fingerprint(NamedTuple):
     rank: bytes  # order-preserving key of the keep-best order; smaller is better (grouping.rank)
 
 
+class Learned(NamedTuple):
+    """What a global model made of a content, where all of them are embedded."""
+
+    embedding: bytes  # float16 [d], of length 1; b"" if the model or the read failed
+    label: str  # "" where no labels are asked for
+    label_score: float  # 0..1
+    error_stage: str  # "" | read | decode | global
+    error_type: str
+    error_message: str
+
+
 class Content(NamedTuple):
     """One distinct content: what the near stages need of its representative."""
 
@@ -86,6 +97,7 @@ class Content(NamedTuple):
     copies: int  # rows with this content
     total_bytes: int  # bytes of its distinct storage objects
     links: list[str]  # "size:dev:inode" of each shared object, sorted; empty for most
+    learned: Optional[Learned] = None  # None where contents are not embedded
 
 
 class Candidate(NamedTuple):
@@ -148,19 +160,57 @@ class MemberRecord(NamedTuple):
     content: bytes
     uri: str
     thumbnail: bytes  # JPEG or PNG of at most 384 px on the longer side; b"" if failed
-    points: bytes  # imaging.local.LocalFeatures.pack()
-    embedding: bytes  # float32 [d], L2-normalised; b"" before stage 3 or if it failed
+    points: bytes  # imaging.local.LocalFeatures.pack(); b"" where a learned matcher follows
+    embedding: bytes  # float32 [k, d], rows of length 1; b"" before stage 3 or if it failed
     error_stage: str  # "" | read | decode | global
     error_type: str
     error_message: str
     bytes_read: int
+    turns: bytes = b""  # uint8 [k], the EXIF orientation in which each row saw the picture
+
+
+class MemberRequest(NamedTuple):
+    """A unit of work that waits for a content."""
+
+    unit: str
+    content: Content
+    turns: bytes  # uint8, the orientations beside 1 in which a learned model shall see it
+
+
+class ImageInput(Protocol):
+    """Pictures on their way to a global model; they never leave the stage that made them."""
+
+    @property
+    def inputs(self) -> bytes:
+        """The thumbnail, or uint8 [k, crop, crop, 3] of ``Preparation``; b"" for none."""
+        ...
 
 
 class MemberRead(NamedTuple):
-    """A freshly read member and the units of work that wait for it."""
+    """A freshly read member and the units of work that wait for it; an ``ImageInput``."""
 
     record: MemberRecord
     units: list[str]
+    inputs: bytes = b""
+    turns: bytes = b""  # uint8 [k], of each input
+
+
+class ContentRead(NamedTuple):
+    """A content whose picture was read for its embedding; an ``ImageInput``."""
+
+    content: Content
+    inputs: bytes
+    error_stage: str  # "" | read | decode
+    error_type: str
+    error_message: str
+
+
+class Embedded(NamedTuple):
+    """What a global model made of an ``ImageInput``."""
+
+    vectors: bytes  # float32 [k, d]; b"" if there was nothing to embed or the model failed
+    error_type: str = ""  # one of imaging.errors.ERROR_TYPES
+    error_message: str = ""
 
 
 class LocalPair(NamedTuple):
@@ -232,6 +282,9 @@ class ImageRow(NamedTuple):
     error_stage: Optional[str]
     error_type: Optional[str]
     error_message: Optional[str]
+    label: Optional[str] = None
+    label_score: Optional[float] = None
+    embedding: Optional[bytes] = None  # float16 [d]
 
 
 class GroupRow(NamedTuple):
@@ -316,9 +369,9 @@ class Cap(NamedTuple):
 
 
 ELEMENT_TYPES = (
-    ImageRef, Failure, FailedImage, Fingerprint, Content, Candidate, PairUnit, Edge, MemberRecord,
-    MemberRead, LocalPair, Decision, ImageRow, GroupRow, EdgeRow, RequestCount, StageStats,
-    ReportFile, Cap,
+    ImageRef, Failure, FailedImage, Fingerprint, Learned, Content, Candidate, PairUnit, Edge,
+    MemberRecord, MemberRequest, MemberRead, ContentRead, LocalPair, Decision, ImageRow, GroupRow,
+    EdgeRow, RequestCount, StageStats, ReportFile, Cap,
 )  # fmt: skip
 
 for _type in ELEMENT_TYPES:

@@ -18,6 +18,9 @@ from transforms.packing import PackedCandidates, unpack
 from transforms.records import Candidate, Content, Edge
 
 STAR = "star"
+#: Beyond this wavelet distance two copies are not aligned as a whole, and the best of the eight
+#: orientations is a matter of chance.
+ALIGNED_BITS = 60
 # Beyond these, most candidates of a labelled set were rejected; within them, most were accepted.
 _LIKELY_BITS = 24
 _LIKELY_VOTES = 5

@@ -225,7 +225,7 @@ def test_a_member_that_cannot_be_read_again_is_left_for_review(
     def fail(*_: object) -> None:
         raise ImageError("timeout", "too slow")
 
-    monkeypatch.setattr(explain, "member_record", fail)
+    monkeypatch.setattr(explain, "read_member", fail)
     found = _explain(folder, "sea.jpg", "caption.jpg")
     assert _conclusion(found)[:2] == ("review", "global")
     for stage in ("global", "local"):

@@ -559,7 +559,7 @@ def test_settings_are_checked() -> None:
 def test_help_names_every_option_of_ours_and_points_to_beam() -> None:
     text = options.help_text()
     for name in vars(parse([*_BASE])[0]):
-        if name not in ("inputs", "run_id", "options", "access"):
+        if name not in ("inputs", "run_id", "options", "access", "models"):
             assert f"--{name.removesuffix('_s')}" in text
     for name in ("azure_secret_file", "read_concurrency", "read_memory_bytes"):
         assert f"--{name}" in text

@@ -9,23 +9,22 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
 from transforms.features import decode_thumbnail
 from transforms.imaging.descriptor import embed
-from transforms.records import MemberRead, MemberRecord
+from transforms.records import Embedded, ImageInput
 from transforms.telemetry import Timed
 
 
-class EmbedMember:
-    """The model: a member's record to the record with a float32 vector of length 1."""
+class EmbedThumbnail:
+    """The model: a thumbnail to its vector."""
 
-    def __call__(self, record: MemberRecord) -> MemberRecord:
-        """Embed one member; one whose read failed passes through."""
-        if record.error_type:
-            return record
-        vector = np.asarray(embed(decode_thumbnail(record.thumbnail)), np.float32)
-        return record._replace(embedding=vector.tobytes())
+    def __call__(self, image: ImageInput) -> Embedded:
+        """Embed one picture; of one that holds none, nothing comes."""
+        if not image.inputs:
+            return Embedded(b"")
+        return Embedded(np.asarray(embed(decode_thumbnail(image.inputs)), np.float32).tobytes())
 
 
-class DescriptorHandler(ModelHandler[MemberRead, PredictionResult, EmbedMember]):
-    """Embeds freshly read members, each by itself whatever its batch."""
+class DescriptorHandler(ModelHandler[ImageInput, PredictionResult, EmbedThumbnail]):
+    """Embeds thumbnails, each by itself whatever its batch."""
 
     def __init__(self, batch_size: int) -> None:
         """Take the largest batch, in images, at least 1."""
@@ -33,29 +32,29 @@ class DescriptorHandler(ModelHandler[MemberRead, PredictionResult, EmbedMember])
             raise ValueError(f"batch_size must be at least 1, not {batch_size!r}")
         super().__init__(min_batch_size=batch_size, max_batch_size=batch_size)
 
-    def load_model(self) -> EmbedMember:
+    def load_model(self) -> EmbedThumbnail:
         """Return the descriptor."""
         cv2.setNumThreads(1)
-        return EmbedMember()
+        return EmbedThumbnail()
 
     def run_inference(
         self,
-        batch: Sequence[MemberRead],
-        model: EmbedMember,
+        batch: Sequence[ImageInput],
+        model: EmbedThumbnail,
         inference_args: Mapping[str, Any] | None = None,
     ) -> Iterable[PredictionResult]:
         """Embed a batch.
 
         Args:
-            batch: members.
+            batch: ``MemberRead`` or ``ContentRead`` elements.
             model: of ``load_model``.
             inference_args: none are taken.
 
         Yields:
-            Per member, as ``Timed``, the record with its embedding or with the failure.
+            Per element, as ``Timed``, its ``Embedded``.
         """
-        for member in batch:
-            yield PredictionResult(member, Timed.call(model, member.record))
+        for image in batch:
+            yield PredictionResult(image, Timed.call(model, image))
 
     def get_metrics_namespace(self) -> str:
         """Name the metrics of stage 3."""

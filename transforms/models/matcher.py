@@ -8,12 +8,12 @@ from typing import Any
 import cv2
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
-from transforms.color import ALIGNED_BITS
 from transforms.features import decode_thumbnail
 from transforms.imaging.alignment import Picture
 from transforms.imaging.local import LocalEvidence, LocalSettings, verify
 from transforms.imaging.points import LocalFeatures
 from transforms.records import LocalPair, MemberRecord
+from transforms.rounds import ALIGNED_BITS
 from transforms.telemetry import Timed
 
 

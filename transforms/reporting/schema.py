@@ -100,7 +100,7 @@ def to_arrow(table: Table, rows: Sequence[Any]) -> pa.Table:
 
     Args:
         table: whose rows they are.
-        rows: NamedTuples with the table's columns in their order.
+        rows: NamedTuples with the table's columns.
 
     Returns:
         The Arrow table with the fixed schema.
@@ -108,10 +108,9 @@ def to_arrow(table: Table, rows: Sequence[Any]) -> pa.Table:
     Raises:
         pyarrow.ArrowInvalid: if a value does not fit its column.
     """
-    columns = list(zip(*rows, strict=True)) or [()] * len(table.schema)
-    arrays = [
-        pa.array(column, field.type) for column, field in zip(columns, table.schema, strict=True)
-    ]
+    # Of a row's columns, a report has those of its schema.
+    named = dict(zip(rows[0]._fields, zip(*rows, strict=True), strict=True)) if rows else {}
+    arrays = [pa.array(named.get(field.name, ()), field.type) for field in table.schema]
     return pa.Table.from_arrays(arrays, schema=table.schema)
 
 
