@@ -35,6 +35,7 @@ _COMMANDS = {
     "explain": "run every stage on two images, and say why they are copies or not",
     "apply": "copy the best of each group, and its duplicates, to another place",
     "check": "try what a run would need of its inputs and its output, and say what is wrong",
+    "models": "list, fetch and verify weights of learned models",
 }
 
 
@@ -214,6 +215,23 @@ def check(argv: list[str]) -> int:
     return command.main(argv)
 
 
+def models(argv: list[str]) -> int:
+    """Run ``beam-dedup models``.
+
+    Args:
+        argv: the arguments after ``models``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: the arguments are refused.
+    """
+    from beam_dedup.models import command
+
+    return command.main(argv)
+
+
 def summary_text(result: job.Result) -> str:
     """Return what a person wants to know of a finished job, a line for each fact."""
     counts = result.counts
@@ -248,6 +266,8 @@ def _command(argv: list[str], interrupts: Interrupts) -> int:
         return apply(argv[1:])
     if command == "check":
         return check(argv[1:])
+    if command == "models":
+        return models(argv[1:])
     if command in ("-h", "--help", "help"):
         print(_help())
         return _DONE
