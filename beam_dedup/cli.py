@@ -229,7 +229,10 @@ def models(argv: list[str]) -> int:
     """
     from beam_dedup.models import command
 
-    return command.main(argv)
+    try:
+        return command.main(argv)
+    except KeyboardInterrupt:
+        return _error("interrupted; the same command goes on from here", _INTERRUPTED)
 
 
 def summary_text(result: job.Result) -> str:
