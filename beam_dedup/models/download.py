@@ -30,18 +30,26 @@ from beam_dedup.messages import size
 from transforms.models.spec import ModelError
 from transforms.models.weights import Receipt, receipt_path, sha256_of
 
-_CHUNK_BYTES: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 16  # what a broken connection loses at most
 _TIMEOUT_S: Final = (10.0, 60.0)  # to connect, and for each read
-_ATTEMPTS: Final = 5  # in a row that bring less than one chunk
+_ATTEMPTS: Final = 4  # in a row that bring too little
+_PROGRESS_BYTES: Final = 1 << 20
 _LONGEST_WAIT_S: Final = 60.0
 _AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SHA256: Final = re.compile(r'"([0-9a-f]{64})"')
 # What comes in place of weights: a page that asks for a login, or Git's pointer to a large file.
-_NO_WEIGHTS: Final = ((b"<!doctype", "a web page"), (b"<html", "a web page"),
-                      (b"version https://git-lfs", "a pointer of Git LFS"))  # fmt: skip
+_NO_WEIGHTS: Final = {
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
+    b"version https://git-lfs": "a pointer of Git LFS",
+}
 
 
-class AbsentError(ModelError):
+class UnreachableError(ModelError):
+    """A file cannot be had from one address; another may have it."""
+
+
+class AbsentError(UnreachableError):
     """There is no such file at the address; another name may be there."""
 
 
@@ -99,7 +107,8 @@ class Download:
 
         Raises:
             AbsentError: the server says that there is no such file.
-            ModelError: it cannot be fetched, is not what it must be, or cannot be written.
+            UnreachableError: the server does not give it.
+            ModelError: it is not what it must be, or cannot be written.
         """
         try:
             os.makedirs(os.path.dirname(self._wanted.path), exist_ok=True)
@@ -143,12 +152,14 @@ class Download:
                 if not isinstance(error, requests.ConnectionError | requests.Timeout) and (
                     not isinstance(error, ChunkedEncodingError)
                 ):
-                    raise ModelError(f"{self._wanted.url} cannot be asked: {error}") from error
+                    raise UnreachableError(
+                        f"{self._wanted.url} cannot be asked: {error}"
+                    ) from error
                 wait_s, reason = 0.0, _cause(error)
-            failures = 0 if _length(file) - before >= _CHUNK_BYTES else failures + 1
+            failures = 0 if _length(file) - before >= _PROGRESS_BYTES else failures + 1
             if failures == _ATTEMPTS:
                 host = urlsplit(self._wanted.url).netloc
-                raise ModelError(f"{host} cannot be reached, or breaks off: {reason}")
+                raise UnreachableError(f"{host} cannot be reached, or breaks off: {reason}")
             self._sleep(max(wait_s, float(2**failures) / 2))
 
     def _ask(self, file: BinaryIO) -> float | None:
@@ -163,6 +174,8 @@ class Download:
         with requests.get(
             self._wanted.url, headers=headers, stream=True, timeout=_TIMEOUT_S
         ) as answer:
+            if self._wanted.url.startswith("https:") and not answer.url.startswith("https:"):
+                raise ModelError(f"{self._wanted.url} leads to an address without encryption")
             if answer.status_code in _AGAIN:
                 return _retry_after(answer)
             if answer.status_code == 416 and there == self._part.total_bytes:
@@ -246,7 +259,7 @@ class Download:
             self._refuse_start(b"<html")
 
     def _refuse_start(self, start: bytes) -> None:
-        for mark, what in _NO_WEIGHTS:
+        for mark, what in _NO_WEIGHTS.items():
             if start[:64].lstrip().lower().startswith(mark):
                 self._drop()
                 raise ModelError(
@@ -259,8 +272,8 @@ class Download:
         if status in (404, 410):
             raise AbsentError(f"{url} is not there (HTTP {status})")
         if status in (401, 403):
-            raise ModelError(f"{url} may not be read without a login (HTTP {status})")
-        raise ModelError(f"{url} cannot be fetched (HTTP {status})")
+            raise UnreachableError(f"{url} may not be read without a login (HTTP {status})")
+        raise UnreachableError(f"{url} cannot be fetched (HTTP {status})")
 
     def _drop(self) -> None:
         for path in (self._part_path, f"{self._part_path}.json"):

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from beam_dedup.messages import one_line, redact, size
 from beam_dedup.models.command import cache_of, make_parser
-from beam_dedup.models.download import AbsentError, Download, Wanted
+from beam_dedup.models.download import AbsentError, Download, UnreachableError, Wanted
 from beam_dedup.options import UsageError
 from transforms.models import catalogue
 from transforms.models.catalogue import Entry, Source
@@ -98,27 +98,40 @@ def _fetch(entry: Entry, values: argparse.Namespace, tell: _Tell) -> str:
         path = place(cache, entry, source)
         if os.path.isfile(path):
             return _there(entry, source, path, values.sha256)
-    reasons = []
+    reasons: list[str] = []
     for source in sources:
-        for url in source.urls:
+        try:
             path = place(cache, entry, source)
-            hashes = tuple(digits for digits in (source.sha256, values.sha256) if digits)
-            try:
-                receipt = Download(Wanted(url, path, hashes, entry.license), tell).run()
-            except AbsentError as error:
-                reasons.append(str(error))
-            except ModelError as error:
-                if url == sources[-1].urls[-1]:
-                    reasons.append(str(error))
-                    break
-                reasons.append(str(error))
-            else:
-                return f"fetched {_line(entry, path, receipt.size_bytes, receipt.sha256)}"
+            receipt = _download(entry, source, path, values.sha256, tell)
+            return f"fetched {_line(entry, path, receipt.size_bytes, receipt.sha256)}"
+        except UnreachableError as error:
+            reasons.append(str(error))
+            if not isinstance(error, AbsentError):
+                break
     first = sources[0]
     raise ModelError(
-        f"{'; '.join(dict.fromkeys(reasons))}; to fetch it by other means, put {first.urls[0]} at "
+        f"{'; '.join(reasons)}; to fetch it by other means, put {first.urls[0]} at "
         f"{place(cache, entry, first)}"
     )
+
+
+def _download(entry: Entry, source: Source, path: str, sha256: str | None, tell: _Tell) -> Receipt:
+    """Fetch one file from the first of its addresses that gives it.
+
+    Raises:
+        AbsentError: none of them has it.
+        ModelError: none gives it, it is not what it must be, or cannot be written.
+    """
+    hashes = tuple(digits for digits in (source.sha256, sha256) if digits)
+    failures = []
+    for url in source.urls:
+        try:
+            return Download(Wanted(url, path, hashes, entry.license), tell).run()
+        except UnreachableError as error:
+            failures.append(error)
+    absent = all(isinstance(error, AbsentError) for error in failures)
+    kind = AbsentError if absent else UnreachableError
+    raise kind("; ".join(map(str, failures)))
 
 
 def _with_url(entry: Entry, url: str | None) -> tuple[Source, ...]:
