@@ -1,0 +1,202 @@
+"""Candidates by embeddings."""
+
+import apache_beam as beam
+import numpy as np
+import pytest
+from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing.util import assert_that, equal_to
+
+from tests.transforms.samples import make_content
+from transforms import similar as module
+from transforms.candidates import DENSE_NOTE
+from transforms.grouping.cosines import cosines, vectors_of
+from transforms.packing import unpack
+from transforms.records import Candidate, Cap, Learned
+from transforms.reporting.summary import add_up
+from transforms.similar import ProposeByEmbedding, block_count
+
+SIMILARITY = 0.8
+
+
+def _halves(count, dimensions=24, seed=1, centres=10, spread=0.45):
+    """Vectors of length 1 around some centres."""
+    random = np.random.default_rng(seed)
+    middle = random.standard_normal((centres, dimensions))
+    vectors = middle[random.integers(0, centres, count)]
+    vectors = vectors + spread * random.standard_normal((count, dimensions))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+
+
+def _learned(vector):
+    return Learned(np.asarray(vector, np.float16).tobytes(), "", 0.0, "", "", "")
+
+
+def _contents(halves, prefix="e"):
+    names = (f"{prefix}{number}" for number in range(len(halves)))
+    return [
+        make_content(name)._replace(learned=_learned(row))
+        for name, row in zip(names, halves, strict=True)
+    ]
+
+
+def _brute(contents, similarity):
+    """Return the candidates by their definition."""
+    contents = sorted(contents, key=lambda content: content.content)
+    rows = [np.frombuffer(content.learned.embedding, np.float16) for content in contents]
+    vectors = vectors_of(np.array(rows))
+    first, second = np.triu_indices(len(contents), 1)
+    close = cosines(vectors, vectors, first, second) >= similarity
+    return [
+        Candidate(contents[i].content, contents[j].content, "embedding", -1, 1)
+        for i, j in zip(first[close], second[close], strict=True)
+    ]
+
+
+def _run(contents, similarity, candidates=None, *, pairs=None, caps=(), skipped=0):
+    with TestPipeline("FnApiRunner") as pipeline:
+        found = pipeline | beam.Create(contents) | ProposeByEmbedding(similarity)
+        proposed = found.candidates | beam.FlatMap(unpack)
+        if candidates is not None:
+            assert_that(proposed, equal_to(candidates))
+        if pairs is not None:
+            ends = proposed | beam.Map(lambda c: (c.a, c.b))
+            assert_that(ends, equal_to(pairs), label="pairs")
+        applied = found.caps | beam.combiners.ToList() | beam.FlatMap(add_up)
+        assert_that(applied, equal_to(list(caps)), label="caps")
+        counted = [(("embedding", "items_in"), len(contents) - skipped)]
+        counted += [(("embedding", "skipped"), skipped)]
+        told = found.stats | beam.FlatMap(
+            lambda s: [((s.stage, name), getattr(s, name)) for name in ("items_in", "skipped")]
+        )
+        assert_that(told | beam.CombinePerKey(sum), equal_to(counted), label="each searched once")
+
+
+@pytest.mark.parametrize("block_contents", [2048, 20, 5])
+def test_g2_pairs_do_not_depend_on_the_blocks_or_the_order(monkeypatch, block_contents):
+    monkeypatch.setattr(module, "_BLOCK_CONTENTS", block_contents)
+    contents = _contents(_halves(60))
+    expected = _brute(contents, SIMILARITY)
+    assert len(expected) > 60
+    np.random.default_rng(block_contents).shuffle(contents)
+    _run(contents, SIMILARITY, expected)
+
+
+def test_g2_pairs_do_not_depend_on_how_much_a_bundle_holds(monkeypatch):
+    monkeypatch.setattr(module, "_DEALT_BYTES", 100)
+    contents = _contents(_halves(30))
+    _run(contents, SIMILARITY, _brute(contents, SIMILARITY))
+
+
+def test_g7_a_cosine_equal_to_the_threshold_passes():
+    contents = _contents(_halves(30))
+    vectors = vectors_of(_halves(30))
+    rows, columns = np.triu_indices(30, 1)
+    values = np.sort(cosines(vectors, vectors, rows, columns))
+    least = float(values[-20])
+    assert len(_brute(contents, least)) >= 20 > len(_brute(contents, least + 0.0001))
+    _run(contents, least, _brute(contents, least))
+    _run(contents, round(least + 0.0001, 4), _brute(contents, round(least + 0.0001, 4)))
+
+
+@pytest.mark.parametrize("similarity", [-0.1, 1.1, float("nan")])
+def test_g7_a_similarity_out_of_range_is_refused(similarity):
+    with pytest.raises(ValueError, match="similarity"):
+        ProposeByEmbedding(similarity)
+
+
+def test_m7_contents_without_a_usable_embedding_are_left_out_and_counted():
+    contents = _contents(_halves(20))
+    infinite, zero = np.full(24, 1.0), np.zeros(24)
+    infinite[3] = np.inf
+    bad = [
+        make_content("none"),
+        make_content("failed")._replace(
+            learned=Learned(b"", "", 0.0, "global", "bad_embedding", "no finite vector")
+        ),
+        make_content("infinite")._replace(learned=_learned(infinite)),
+        make_content("zero")._replace(learned=_learned(zero)),
+        make_content("nan")._replace(learned=_learned(infinite * np.nan)),
+    ]
+    _run([*bad, *contents], SIMILARITY, _brute(contents, SIMILARITY), skipped=5)
+
+
+def test_no_contents_propose_nothing():
+    with TestPipeline("FnApiRunner") as pipeline:
+        found = pipeline | beam.Create([make_content("a")]) | ProposeByEmbedding(SIMILARITY)
+        assert_that(found.candidates, equal_to([]))
+
+
+def _equal(count, others):
+    """Contents with one embedding, in a mixed keep-best order, then others."""
+    halves = np.concatenate(
+        [
+            np.repeat(_halves(1, seed=5), count, axis=0),
+            _halves(others, seed=6, centres=others),
+        ]
+    )
+    ranks = np.random.default_rng(3).permutation(len(halves))
+    return [
+        content._replace(rank=int(rank).to_bytes(4, "big"))
+        for content, rank in zip(_contents(halves), ranks, strict=True)
+    ]
+
+
+def test_equal_embeddings_are_proposed_with_the_first_of_them(monkeypatch):
+    monkeypatch.setattr(module, "_DENSE", 30)
+    monkeypatch.setattr(module, "_DENSE_IN_BLOCK", 30)
+    contents = _equal(60, 12)
+    first = min(contents[:60], key=lambda content: content.rank).content
+    star = [tuple(sorted((first, c.content))) for c in contents[:60] if c.content != first]
+    star += [(c.a, c.b) for c in _brute(contents[60:], 0.9)]
+    caps = [Cap("embedding", "dense_neighbourhood", 30, 59, DENSE_NOTE)]
+    _run(contents, 0.9, pairs=star, caps=caps)
+
+
+def test_equal_embeddings_of_many_blocks_all_meet_the_first_of_them(monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK_CONTENTS", 60)
+    monkeypatch.setattr(module, "_DENSE", 40)
+    monkeypatch.setattr(module, "_DENSE_IN_BLOCK", 10)
+    contents = _equal(250, 30)
+    first = min(contents[:250], key=lambda content: content.rank).content
+    ids = {content.content for content in contents[:250]}
+
+    def check(pairs):
+        assert len(pairs) == len(set(pairs)) < 1000
+        assert {end for pair in pairs if first in pair for end in pair} == ids
+
+    with TestPipeline("FnApiRunner") as pipeline:
+        proposed = pipeline | beam.Create(contents) | ProposeByEmbedding(0.9)
+        pairs = proposed.candidates | beam.FlatMap(unpack) | beam.Map(lambda c: (c.a, c.b))
+        assert_that(pairs, check)
+
+
+def test_followers_of_another_block_are_proposed_only_if_they_are_near():
+    wide = _halves(1500, centres=3, spread=0.5)
+    contents = _contents(wide)
+    near = {(c.a, c.b) for c in _brute(contents, SIMILARITY)}
+    assert len(near) > 20_000
+
+    def check(pairs):
+        assert len(pairs) == len(set(pairs)) < len(near) / 2
+        assert set(pairs) <= near
+        assert {end for pair in pairs for end in pair} == {end for pair in near for end in pair}
+
+    with pytest.MonkeyPatch.context() as patch, TestPipeline("FnApiRunner") as pipeline:
+        patch.setattr(module, "_BLOCK_CONTENTS", 400)
+        proposed = pipeline | beam.Create(contents) | ProposeByEmbedding(SIMILARITY)
+        pairs = proposed.candidates | beam.FlatMap(unpack) | beam.Map(lambda c: (c.a, c.b))
+        assert_that(pairs, check)
+
+
+def test_embeddings_of_two_lengths_are_refused():
+    contents = _contents(_halves(3)) + _contents(_halves(3, dimensions=16), "f")
+    with (
+        pytest.raises(Exception, match=r"(24 and of 16|16 and of 24) values"),
+        TestPipeline("FnApiRunner") as pipeline,
+    ):
+        _ = pipeline | beam.Create(contents) | ProposeByEmbedding(SIMILARITY)
+
+
+@pytest.mark.parametrize(("contents", "blocks"), [(0, 1), (2048, 1), (2049, 2), (10**5, 6)])
+def test_blocks_grow_in_number_and_size(contents, blocks):
+    assert block_count(contents) == blocks
