@@ -13,7 +13,12 @@ from transforms.grouping.cosines import cosines, vectors_of
 from transforms.packing import unpack
 from transforms.records import Candidate, Cap, Learned
 from transforms.reporting.summary import add_up
-from transforms.similar import ProposeByEmbedding, block_count
+from transforms.similar import (
+    SKETCHED_NOTE,
+    ProposeByEmbedding,
+    block_count,
+    is_exhaustive,
+)
 
 SIMILARITY = 0.8
 
@@ -197,6 +202,68 @@ def test_embeddings_of_two_lengths_are_refused():
         _ = pipeline | beam.Create(contents) | ProposeByEmbedding(SIMILARITY)
 
 
-@pytest.mark.parametrize(("contents", "blocks"), [(0, 1), (2048, 1), (2049, 2), (10**5, 6)])
-def test_blocks_grow_in_number_and_size(contents, blocks):
-    assert block_count(contents) == blocks
+@pytest.mark.parametrize(
+    ("contents", "sketched", "blocks"),
+    [
+        (0, False, 1),
+        (2048, False, 1),
+        (2049, False, 2),
+        (10**5, False, 6),
+        (10**5 + 1, True, 3),
+        (10**6, True, 3),
+        (10**7, True, 25),
+    ],
+)
+def test_blocks_grow_in_number_and_size(contents, sketched, blocks):
+    assert is_exhaustive(contents, 512) is not sketched
+    assert block_count(contents, sketched=sketched) == blocks
+
+
+def test_long_vectors_are_compared_in_pairs_as_long_as_their_values_are_as_many():
+    assert is_exhaustive(20_000, 2560)
+    assert not is_exhaustive(20_001, 2560)
+    assert not is_exhaustive(100_001, 16)
+
+
+def _planted(copies, similarity, dimensions=64, seed=8):
+    """Contents of random vectors, and copies of the first at a cosine; and the planted pairs."""
+    random = np.random.default_rng(seed)
+    plain = random.standard_normal((3 * copies, dimensions))
+    plain /= np.linalg.norm(plain, axis=1, keepdims=True)
+    noise = random.standard_normal((copies, dimensions))
+    noise -= (noise * plain[:copies]).sum(axis=1, keepdims=True) * plain[:copies]
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    near = similarity * plain[:copies] + np.sqrt(1 - similarity**2) * noise
+    contents = _contents(np.concatenate([plain, near]))
+    pairs = zip(contents[:copies], contents[3 * copies :], strict=True)
+    return contents, [tuple(sorted((a.content, b.content))) for a, b in pairs]
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_beyond_the_limit_sketches_find_copies_and_a_cap_says_so(monkeypatch, blocks):
+    monkeypatch.setattr(module, "EXHAUSTIVE_CONTENTS", 239)
+    monkeypatch.setattr(module, "_MIN_SKETCHED_BLOCKS", blocks)
+    contents, pairs = _planted(60, 0.97)
+    np.random.default_rng(blocks).shuffle(contents)
+    caps = [Cap("embedding", "exhaustive_contents", 239, 240, SKETCHED_NOTE)]
+    _run(contents, 0.9, pairs=pairs, caps=caps)
+
+
+def test_beyond_the_limit_equal_embeddings_meet_the_first_of_their_block(monkeypatch):
+    monkeypatch.setattr(module, "EXHAUSTIVE_CONTENTS", 50)
+    contents = _equal(250, 30)
+    first = min(contents[:250], key=lambda content: content.rank).content
+    ids = {content.content for content in contents[:250]}
+
+    def check(pairs):
+        assert len(pairs) == len(set(pairs)) < 1000
+        assert {end for pair in pairs if first in pair for end in pair} == ids
+
+    with TestPipeline("FnApiRunner") as pipeline:
+        proposed = pipeline | beam.Create(contents) | ProposeByEmbedding(0.9)
+        pairs = proposed.candidates | beam.FlatMap(unpack) | beam.Map(lambda c: (c.a, c.b))
+        assert_that(pairs, check)
+        counts = proposed.caps | beam.Map(lambda cap: (cap.name, cap.applied))
+        summed = counts | beam.CombinePerKey(sum)
+        expected = [("exhaustive_contents", 280), ("dense_neighbourhood", 247)]
+        assert_that(summed, equal_to(expected), label="caps")
