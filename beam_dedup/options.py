@@ -302,6 +302,19 @@ class PipelineConfig:
         """Whether each picture is embedded, not only those of undecided pairs."""
         return bool(self.candidates == "embedding" or self.write_embeddings or self.labels)
 
+    @property
+    def embedding_size(self) -> int | None:
+        """Values of the vectors in rows; None where rows have none."""
+        return self.models.global_model.dimensions if self.write_embeddings else None
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether learned models decide rows."""
+        verify, models = self.settings.verify, self.models
+        return (models.global_model.is_learned and (verify or self.embeds_all)) or (
+            models.local_model.is_learned and verify
+        )
+
     def _check_models(self) -> None:
         """Refuse options of models that would have no effect."""
         if self.candidates not in ("profile", "embedding"):

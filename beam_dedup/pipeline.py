@@ -4,7 +4,7 @@ import apache_beam as beam
 
 from beam_dedup.options import PipelineConfig, cascade_settings, decode_limits
 from transforms.candidates import ProposeByWavelet
-from transforms.cascade import ComparePairs
+from transforms.cascade import ComparePairs, member_settings
 from transforms.components import KeyByComponent, PartitionCandidates
 from transforms.contents import CollapseExact
 from transforms.fingerprints import ComputeFingerprints
@@ -36,11 +36,29 @@ def build(pipeline: beam.Pipeline, config: PipelineConfig) -> None:
         decode_limits(config), words=config.settings.word_votes > 0, access=config.access
     )
     contents = images.fingerprints | "Collapse exact copies" >> CollapseExact()
-
     settings = cascade_settings(config)
+    stats, caps = [listing.stats, images.stats], [listing.caps]
+    if config.embeds_all:
+        # Only here: Beam's inference package imports torch where it is installed.
+        from transforms.embeddings import EmbedContents
+
+        models = config.models
+        embedded = contents | "Embed contents" >> EmbedContents(
+            models.global_model,
+            member_settings(models),
+            models.execution,
+            models.labels,
+            config.batch_size_global,
+            settings.limits,
+            config.access,
+        )
+        contents = embedded.contents
+        stats.append(embedded.stats)
+
     proposed = contents | "Wavelet candidates" >> ProposeByWavelet(config.settings.wavelet_bits)
     candidates = [proposed.candidates]
-    stats, caps = [proposed.stats], [listing.caps, proposed.caps]
+    stats.append(proposed.stats)
+    caps.append(proposed.caps)
     if config.settings.word_votes:
         words = images.fingerprints | "Word candidates" >> ProposeByWords(
             contents, config.settings.word_votes
@@ -55,11 +73,21 @@ def build(pipeline: beam.Pipeline, config: PipelineConfig) -> None:
     elected = compared.components | "5 Elect best" >> ElectBest()
 
     failed = (listing.failed, images.failed) | "All failures" >> beam.Flatten()
-    rows = images.fingerprints | "Assemble rows" >> AssembleRows(elected.decisions, failed)
-    stats += [listing.stats, images.stats, *compared.stats, elected.stats]
+    rows = images.fingerprints | "Assemble rows" >> AssembleRows(
+        elected.decisions, failed, contents if config.embeds_all else None
+    )
+    stats += [*compared.stats, elected.stats]
     all_stats = stats | "All statistics" >> beam.Flatten()
     all_caps = caps | "All caps" >> beam.Flatten()
     ReportInput(rows, elected.groups, elected.edges, all_stats, all_caps, listing.listed) | (
         "Write report"
-        >> WriteReport(config.output, config.run_id, config.options, access=config.access)
+        >> WriteReport(
+            config.output,
+            config.run_id,
+            config.options,
+            config.access,
+            label_columns=config.models.labels is not None,
+            embedding_size=config.embedding_size,
+            learned=config.is_learned,
+        )
     )

@@ -32,6 +32,7 @@ _LINE_EVERY_S = 10.0
 _UNITS = {
     "list": "files",
     "fingerprint": "images",
+    "embeddings": "images",
     "wavelet": "keys",
     "words": "images",
     "color": "pairs",

@@ -5,6 +5,7 @@ In the order of the pipeline:
 - ``ListImages``: inputs to ``ImageRef``, one per distinct URI.
 - ``ComputeFingerprints`` (stage 1): one read and one reduced decode per image.
 - ``CollapseExact``: images with equal pixels become one ``Content``.
+- ``EmbedContents``, where it is asked for: the vector of a global model of each content.
 - ``ProposeByWavelet``: contents with near wavelet keys become candidate pairs.
 - ``PartitionCandidates``, ``KeyByComponent``: connected components, which partition the work.
 - ``ComparePairs`` (stages 2 to 4), made of ``CompareColors``, ``ReadMembers``,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from transforms.color import ColorSettings, CompareColors
     from transforms.components import KeyByComponent, PartitionCandidates
     from transforms.contents import CollapseExact
+    from transforms.embeddings import EmbedContents
     from transforms.features import ReadMembers
     from transforms.fingerprints import ComputeFingerprints
     from transforms.global_features import CompareGlobals, EmbedMembers
@@ -46,6 +48,7 @@ __all__ = [
     "ComponentInputs",
     "ComputeFingerprints",
     "ElectBest",
+    "EmbedContents",
     "EmbedMembers",
     "KeyByComponent",
     "ListImages",
@@ -64,6 +67,7 @@ _MODULES = {
     "color": ("ColorSettings", "CompareColors"),
     "components": ("KeyByComponent", "PartitionCandidates"),
     "contents": ("CollapseExact",),
+    "embeddings": ("EmbedContents",),
     "features": ("ReadMembers",),
     "fingerprints": ("ComputeFingerprints",),
     "global_features": ("CompareGlobals", "EmbedMembers"),

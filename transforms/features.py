@@ -28,6 +28,7 @@ from transforms.joins import JoinByKey
 from transforms.outputs import in_global_window, several_outputs
 from transforms.records import (
     Content,
+    Failure,
     MemberRead,
     MemberRecord,
     MemberRequest,
@@ -35,7 +36,7 @@ from transforms.records import (
     StageStats,
 )
 from transforms.rounds import ALIGNED_BITS, Unfinished
-from transforms.storage.reads import Read, ReadAhead, Wanted
+from transforms.storage.reads import ReadAhead, Wanted
 from transforms.telemetry import STATS, MeteredDoFn, report_progress
 
 STAGE = "features"
@@ -158,14 +159,8 @@ def read_member(
     Raises:
         ImageError: if the bytes give no pixels within the limits.
     """
-    decoded = decode(
-        data,
-        path=content.uri,
-        min_side=settings.decode_side(content.width, content.height),
-        limits=limits,
-        with_hash=False,
-    )
-    pixels = make_thumbnail(decoded.pixels, settings.side)
+    decoded = _decode(content, data, settings, limits)
+    pixels = make_thumbnail(decoded, settings.side)
     points, most = b"", _THUMBNAIL_RECORD_BYTES
     if settings.points is not None:
         points, most = extract(pixels, kind=settings.points).pack(), _POINTS_RECORD_BYTES
@@ -180,10 +175,47 @@ def read_member(
     left = bytes(turn for turn in UPRIGHT + turns if turn not in known)
     inputs = b""
     if left:
-        prepared = settings.preparation.apply(decoded.pixels)
+        prepared = settings.preparation.apply(decoded)
         # The centre of a turned picture is the turned centre of the picture.
         inputs = b"".join(apply(prepared, turn).tobytes() for turn in left)
     return MemberRead(record, [], inputs, left)
+
+
+def read_input(
+    content: Content, data: bytes, settings: MemberSettings, limits: DecodeLimits
+) -> bytes:
+    """Make what a global model takes of one upright picture, the same as ``read_member`` makes.
+
+    Args:
+        content: whose representative the bytes are.
+        data: all bytes of the representative.
+        settings: what is needed of a member.
+        limits: what the decoder may spend.
+
+    Returns:
+        ``inputs`` of an ``ImageInput``.
+
+    Raises:
+        ImageError: if the bytes give no pixels within the limits.
+    """
+    pixels = _decode(content, data, settings, limits)
+    if settings.preparation is not None:
+        return settings.preparation.apply(pixels).tobytes()
+    return encode_thumbnail(make_thumbnail(pixels, settings.side), _THUMBNAIL_RECORD_BYTES)
+
+
+def _decode(
+    content: Content, data: bytes, settings: MemberSettings, limits: DecodeLimits
+) -> NDArray[np.uint8]:
+    """Return the upright pixels of a picture, uint8 [h, w, 3], as small as the settings allow."""
+    decoded = decode(
+        data,
+        path=content.uri,
+        min_side=settings.decode_side(content.width, content.height),
+        limits=limits,
+        with_hash=False,
+    )
+    return decoded.pixels
 
 
 def _embedding_of(content: Content) -> tuple[bytes, bytes]:
@@ -222,22 +254,79 @@ def _members(component: tuple[bytes, Unfinished]) -> Iterator[tuple[bytes, bytes
         yield content.content, b""
 
 
-class _ReadDoFn(MeteredDoFn):
-    stage = STAGE
+class ReadContentsDoFn(MeteredDoFn):
+    """Reads the representatives of contents ahead; subclasses say what comes of each."""
 
     def __init__(self, settings: MemberSettings, limits: DecodeLimits, access: Access) -> None:
+        """Take what is needed, what the decoder may spend, and how stores are reached."""
         self.settings = settings
         self.limits = limits
         self.access = access
 
     def setup(self) -> None:
+        """Leave the CPUs to the runner's workers."""
         cv2.setNumThreads(1)
 
     def start_bundle(self) -> None:
+        """Begin a new queue."""
         super().start_bundle()
-        self.reads: ReadAhead[tuple[Content, list[str], bytes]] = ReadAhead(
+        self.reads: ReadAhead[tuple[Content, Any]] = ReadAhead(
             self.access, self.limits.max_image_bytes
         )
+
+    def read_ahead(self, content: Content, ticket: Any = None) -> Iterator[Any]:
+        """Ask for a picture, and yield what comes of those that had to wait long enough.
+
+        Args:
+            content: whose representative it is.
+            ticket: what ``made`` and ``failed`` get with it.
+        """
+        self.reads.add((content, ticket), Wanted(content.uri, content.size_bytes, content.etag))
+        while self.reads.is_full:
+            yield self._next()
+
+    def finish_bundle(
+        self,
+    ) -> Iterator[WindowedValue | beam.pvalue.TaggedOutput[Literal["stats"], StageStats]]:
+        """Yield what comes of the rest, and the bundle's statistics."""
+        while len(self.reads):
+            yield in_global_window(self._next())
+        self.reads.close()
+        yield from super().finish_bundle()
+
+    def _next(self) -> Any:
+        with self.meter.work():
+            (content, ticket), read = self.reads.take()
+            self.meter.cpu_us += read.cpu_us
+            if read.error:
+                self.meter.failed += 1
+                kind, message = read.error.error_type, read.error.message
+                return self.failed(content, ticket, Failure("read", content.uri, kind, message))
+            self.meter.bytes_read += len(read.data)
+            try:
+                made = self.made(content, ticket, read.data)
+            except ImageError as error:
+                self.meter.failed += 1
+                kind, message = error.error_type, error.message
+                return self.failed(content, ticket, Failure("decode", content.uri, kind, message))
+            self.meter.items_out += 1
+            return made
+
+    def made(self, content: Content, ticket: Any, data: bytes) -> Any:
+        """Return the element that is made of a picture's bytes.
+
+        Raises:
+            ImageError: if the bytes give no pixels within the limits.
+        """
+        raise NotImplementedError
+
+    def failed(self, content: Content, ticket: Any, failure: Failure) -> Any:
+        """Return the element of a picture that could not be read or decoded."""
+        raise NotImplementedError
+
+
+class _ReadDoFn(ReadContentsDoFn):
+    stage = STAGE
 
     def process(
         self, joined: tuple[bytes, dict[str, list[Any]]]
@@ -261,40 +350,17 @@ class _ReadDoFn(MeteredDoFn):
         report_progress(STAGE, len(units) - 1)
         content = requests[0].content
         turns = bytes(sorted({turn for request in requests for turn in request.turns}))
-        self.reads.add(
-            (content, units, turns), Wanted(content.uri, content.size_bytes, content.etag)
-        )
-        while self.reads.is_full:
-            yield self._member()
+        yield from self.read_ahead(content, (units, turns))
 
-    def finish_bundle(
-        self,
-    ) -> Iterator[WindowedValue | beam.pvalue.TaggedOutput[Literal["stats"], StageStats]]:
-        while len(self.reads):
-            yield in_global_window(self._member())
-        self.reads.close()
-        yield from super().finish_bundle()
+    def made(self, content: Content, ticket: tuple[list[str], bytes], data: bytes) -> MemberRead:
+        units, turns = ticket
+        return read_member(content, data, turns, self.settings, self.limits)._replace(units=units)
 
-    def _member(self) -> MemberRead:
-        with self.meter.work():
-            (content, units, turns), read = self.reads.take()
-            self.meter.cpu_us += read.cpu_us
-            return self._read(content, turns, read)._replace(units=units)
-
-    def _read(self, content: Content, turns: bytes, read: Read) -> MemberRead:
-        if read.error:
-            self.meter.failed += 1
-            failed = failed_record(content, "read", read.error.error_type, read.error.message)
-            return MemberRead(failed, [])
-        self.meter.bytes_read += len(read.data)
-        try:
-            member = read_member(content, read.data, turns, self.settings, self.limits)
-        except ImageError as error:
-            self.meter.failed += 1
-            failed = failed_record(content, "decode", error.error_type, error.message)
-            return MemberRead(failed, [])
-        self.meter.items_out += 1
-        return member
+    def failed(
+        self, content: Content, ticket: tuple[list[str], bytes], failure: Failure
+    ) -> MemberRead:
+        stage, _, error_type, message = failure
+        return MemberRead(failed_record(content, stage, error_type, message), ticket[0])
 
 
 @dataclasses.dataclass(eq=False)

@@ -35,7 +35,16 @@ from transforms.records import (
     StageStats,
 )
 from transforms.reporting.manifest import publish_report
-from transforms.reporting.schema import TABLES, Table, pack_rows, unpack_rows
+from transforms.reporting.schema import (
+    EMBEDDING,
+    TABLES,
+    Table,
+    embedding_size,
+    images_table,
+    pack_rows,
+    parquet_options,
+    unpack_rows,
+)
 from transforms.reporting.store import Drafts, Store
 from transforms.reporting.stores import open_store
 from transforms.reporting.summary import (
@@ -54,7 +63,10 @@ _SHARD_ROWS = 5_000
 _MAX_SHARD_ROWS = 50_000
 _SHARDS = 200
 _ROW_GROUP_ROWS = 2_500
-_PACKED_ROWS = 4_000  # rows held before they are packed, about 2 KB each
+_PACKED_ROWS = 4_000  # rows held before they are packed
+# Of a row but for its embedding, in memory; with embeddings there are as many bytes in a shard and
+# in what is held before it is packed, in fewer rows.
+_ROW_BYTES = 2_000
 # It begins file names, which may not be hidden and are limited to 255 bytes with all additions.
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
 _VERSION = re.compile(r"^Version: *(\S+)$", re.MULTILINE)
@@ -70,6 +82,8 @@ _PACKAGES = (
     "scipy",
     "simplejpeg",
 )
+#: Libraries of which learned models are made.
+MODEL_PACKAGES = ("kornia", "onnxruntime", "open_clip_torch", "timm", "torch", "torchvision")
 
 
 class ReportInput(NamedTuple):
@@ -95,10 +109,21 @@ class _Shard(NamedTuple):
 beam.coders.registry.register_coder(_Shard, beam.coders.FastPrimitivesCoder)
 
 
-def shard_count(rows: int) -> int:
-    """Return into how many files the rows of that many inputs go; at least one."""
-    size = max(_SHARD_ROWS, min(rows // _SHARDS, _MAX_SHARD_ROWS))
+def shard_count(rows: int, embedding_size: int = 0) -> int:
+    """Return into how many files the rows of that many inputs go; at least one.
+
+    Args:
+        rows: one for each input.
+        embedding_size: values of the embedding in each row.
+    """
+    most = _fewer(_MAX_SHARD_ROWS, embedding_size)
+    size = min(max(_SHARD_ROWS, rows // _SHARDS), most)
     return max(1, -(-rows // size))
+
+
+def _fewer(rows: int, embedding_size: int) -> int:
+    """Return how many rows with an embedding are as many bytes as so many without."""
+    return max(1, rows * _ROW_BYTES // (_ROW_BYTES + 2 * embedding_size))
 
 
 def shard_path(table: str, run_id: str, number: int) -> str:
@@ -112,19 +137,21 @@ class _PackDoFn(beam.DoFn):
     Rows one by one would cost more in the shuffle than everything else about them.
     """
 
-    def __init__(self, table: str) -> None:
-        self.table = TABLES[table]
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.width = embedding_size(table.schema)
+        self.most = _fewer(_PACKED_ROWS, self.width)
 
     def start_bundle(self) -> None:
         self._empty()
         self.shards = 0
 
     def process(self, row: Any, listed: Iterable[int]) -> Iterable[tuple[int, bytes]]:
-        self.shards = self.shards or shard_count(sum(listed))
+        self.shards = self.shards or shard_count(sum(listed), self.width)
         key = "\0".join(row[: len(self.table.keys)])
         self.rows.setdefault(zlib.crc32(key.encode()) % self.shards, []).append(row)
         self.held += 1
-        return self._packed() if self.held >= _PACKED_ROWS else ()
+        return self._packed() if self.held >= self.most else ()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for packed in self._packed():
@@ -145,7 +172,10 @@ def _write_shard(store: Store, run_id: str, number: int, table: Table, rows: pa.
     path = shard_path(table.name, run_id, number)
     total = EMPTY
     with store.drafts() as drafts:
-        with drafts.write(path) as file, pq.ParquetWriter(file, table.schema) as writer:
+        with (
+            drafts.write(path) as file,
+            pq.ParquetWriter(file, table.schema, **parquet_options(table.schema)) as writer,
+        ):
             for start in range(0, len(rows), _ROW_GROUP_ROWS):
                 part = rows.slice(start, _ROW_GROUP_ROWS)
                 writer.write_table(part)
@@ -156,8 +186,8 @@ def _write_shard(store: Store, run_id: str, number: int, table: Table, rows: pa.
 
 
 class _WriteShardDoFn(beam.DoFn):
-    def __init__(self, table: str, store: Store, run_id: str) -> None:
-        self.table = TABLES[table]
+    def __init__(self, table: Table, store: Store, run_id: str) -> None:
+        self.table = table
         self.store = store
         self.run_id = run_id
 
@@ -176,7 +206,7 @@ class _WriteShardDoFn(beam.DoFn):
 
 @dataclasses.dataclass(eq=False)
 class _WriteTable(beam.PTransform):
-    table: str
+    table: Table
     store: Store
     run_id: str
     listed: beam.PCollection[int]
@@ -238,14 +268,15 @@ def _csv_column(column: pa.ChunkedArray) -> list[str]:
     return cells
 
 
-def _write_csv(store: Store, drafts: Drafts, path: str, shards: list[ReportFile]) -> ReportFile:
-    columns = TABLES["images"].schema.names
+def _write_csv(
+    store: Store, drafts: Drafts, path: str, columns: list[str], shards: list[ReportFile]
+) -> ReportFile:
     rows = 0
     with drafts.write(path) as file:
         file.write(f"{','.join(columns)}\r\n".encode())
         for shard in shards:
             with store.open(shard.path) as source:
-                for batch in pq.ParquetFile(source).iter_batches(_ROW_GROUP_ROWS):
+                for batch in pq.ParquetFile(source).iter_batches(_ROW_GROUP_ROWS, columns=columns):
                     table = pa.Table.from_batches([batch])
                     lines = zip(*(_csv_column(table[name]) for name in columns), strict=True)
                     file.write("".join([f"{','.join(line)}\r\n" for line in lines]).encode())
@@ -261,6 +292,7 @@ class _FinishDoFn(beam.DoFn):
     run_id: str
     options: dict[str, Any]
     versions: dict[str, str]
+    tables: dict[str, Table]
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -286,7 +318,9 @@ class _FinishDoFn(beam.DoFn):
         images = [file for file in files if file.path.startswith("images/")]
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         with self.store.drafts() as drafts:
-            files.append(_write_csv(self.store, drafts, "report.csv", images))
+            # A table for people has no room for a vector in a cell.
+            columns = [n for n in self.tables["images"].schema.names if n != EMBEDDING]
+            files.append(_write_csv(self.store, drafts, "report.csv", columns, images))
             # As late as can be: what is asked of the store for the summary itself is not in it.
             requests = [*(one for shard in shards for one in shard.requests), *traffic.take()]
             gathered = gathered._replace(requests=requests)
@@ -300,15 +334,19 @@ class _FinishDoFn(beam.DoFn):
     def _empty_tables(self, shards: list[_Shard]) -> Iterator[_Shard]:
         """Write a file for each table that has no rows, so that readers find its schema."""
         written = {shard.file.path.partition("/")[0] for shard in shards}
-        for name in TABLES.keys() - written:
-            empty = TABLES[name].schema.empty_table()
-            yield _write_shard(self.store, self.run_id, 0, TABLES[name], empty)
+        for name in self.tables.keys() - written:
+            table = self.tables[name]
+            yield _write_shard(self.store, self.run_id, 0, table, table.schema.empty_table())
 
 
-def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that decide rows."""
+def library_versions(*, learned: bool = False) -> dict[str, str]:
+    """Return the versions of Python and of the libraries that decide rows; imports none of them.
+
+    Args:
+        learned: whether learned models decide too.
+    """
     versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *(MODEL_PACKAGES if learned else ())):
         try:
             package = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
@@ -329,6 +367,9 @@ class WriteReport(beam.PTransform):
         run_id: names the run's files; ASCII letters, digits and hyphens, new for every run.
         options: what the summary records; must hold no secret.
         access: how a store is reached that is not local.
+        label_columns: whether images have ``label`` and ``label_score``.
+        embedding_size: values of the vectors in the column ``embedding``; None for no such column.
+        learned: whether the rows are of learned models, whose libraries the summary then names.
 
     Example::
 
@@ -339,9 +380,14 @@ class WriteReport(beam.PTransform):
     run_id: str
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     access: Access = LOCAL
+    label_columns: bool = False
+    embedding_size: int | None = None
+    learned: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
+        images = images_table(labels=self.label_columns, embedding_size=self.embedding_size)
+        self.tables = {**TABLES, images.name: images}
         # Workers may have another working folder, so they get the absolute one.
         self.store = open_store(self.output, self.access)
         if not _RUN_ID.fullmatch(self.run_id):
@@ -355,15 +401,21 @@ class WriteReport(beam.PTransform):
         """Turn rows into files."""
         shards = [
             getattr(rows, name)
-            | f"Write {name}" >> _WriteTable(name, self.store, self.run_id, rows.listed)
-            for name in TABLES
+            | f"Write {name}" >> _WriteTable(table, self.store, self.run_id, rows.listed)
+            for name, table in self.tables.items()
         ]
         return (
             rows.images.pipeline
             | "Start the end" >> beam.Impulse()
             | "Write summary and manifest"
             >> beam.ParDo(
-                _FinishDoFn(self.store, self.run_id, self.options, library_versions()),
+                _FinishDoFn(
+                    self.store,
+                    self.run_id,
+                    self.options,
+                    library_versions(learned=self.learned),
+                    self.tables,
+                ),
                 beam.pvalue.AsList(shards | "All shards" >> beam.Flatten()),
                 beam.pvalue.AsList(rows.stats),
                 beam.pvalue.AsList(rows.caps),

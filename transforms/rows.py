@@ -1,7 +1,7 @@
 """The rows of ``images``: one for every input.
 
-In: fingerprints, decisions, and failed images. Out: ``ImageRow``. Guarantee: every fingerprint and
-every failed image gives exactly one row.
+In: fingerprints, decisions, failed images, and contents with what was learned of them. Out:
+``ImageRow``. Guarantee: every fingerprint and every failed image gives exactly one row.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import apache_beam as beam
 
 from transforms.grouping.rank import deciding_rule
 from transforms.joins import JoinByKey
-from transforms.records import Decision, FailedImage, Fingerprint, ImageRow
+from transforms.records import Content, Decision, FailedImage, Fingerprint, ImageRow, Learned
 
 # What a row says of an image's group and of its failures, where there are none.
 _ALONE: dict[str, Any] = {
@@ -34,18 +34,21 @@ _ALONE: dict[str, Any] = {
 }
 
 
-def row_of(image: Fingerprint, decision: Decision | None) -> ImageRow:
+def row_of(
+    image: Fingerprint, decision: Decision | None, learned: Learned | None = None
+) -> ImageRow:
     """Return the row of a readable image.
 
     Args:
         image: what stage 1 measured.
         decision: where its content ended; None if it is alone.
+        learned: what a global model made of its content; None where contents are not embedded.
 
     Returns:
         The row.
     """
     ref = image.ref
-    return ImageRow(
+    row = ImageRow(
         uri=ref.uri,
         path=ref.path,
         quality_score=image.quality_score,
@@ -64,6 +67,22 @@ def row_of(image: Fingerprint, decision: Decision | None) -> ImageRow:
         etag=ref.etag,
         modified=ref.modified_us,
         **(_ALONE if decision is None else _decided(image, decision)),
+    )
+    return row if learned is None else _with_learned(row, learned)
+
+
+def _with_learned(row: ImageRow, learned: Learned) -> ImageRow:
+    """Return a row with its label and embedding, or with the error where it tells of no other."""
+    if learned.error_type and row.error_type is None:
+        row = row._replace(
+            error_stage=learned.error_stage,
+            error_type=learned.error_type,
+            error_message=learned.error_message,
+        )
+    return row._replace(
+        label=learned.label or None,
+        label_score=learned.label_score if learned.label else None,
+        embedding=learned.embedding or None,
     )
 
 
@@ -133,6 +152,11 @@ def _by_content(decision: Decision) -> tuple[bytes, Decision]:
     return decision.content, decision
 
 
+def _learned_by_content(content: Content) -> Iterator[tuple[bytes, Learned]]:
+    if content.learned is not None:
+        yield content.content, content.learned
+
+
 def _by_uri(image: FailedImage) -> tuple[bytes, FailedImage]:
     # Longer than any pixel hash is, or of other bytes. One way for all rows is a step less.
     return b"failed " + image.ref.uri.encode("utf-8", "surrogateescape"), image
@@ -140,8 +164,9 @@ def _by_uri(image: FailedImage) -> tuple[bytes, FailedImage]:
 
 def _join(joined: tuple[bytes, dict[str, list[Any]]]) -> Iterator[ImageRow]:
     decision = next(iter(joined[1]["decisions"]), None)
+    learned = next(iter(joined[1].get("learned", ())), None)
     for image in joined[1]["images"]:
-        yield row_of(image, decision)
+        yield row_of(image, decision, learned)
     for failed in joined[1]["failed"]:
         yield failed_row(failed)
 
@@ -153,10 +178,12 @@ class AssembleRows(beam.PTransform):
     Attributes:
         decisions: where contents ended.
         failed: what gave no bytes or no pixels.
+        contents: with what was learned of each; None where none are embedded.
     """
 
     decisions: beam.PCollection[Decision]
     failed: beam.PCollection[FailedImage]
+    contents: beam.PCollection[Content] | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -172,9 +199,15 @@ class AssembleRows(beam.PTransform):
         failed = self.failed | "Key failures" >> beam.Map(_by_uri).with_output_types(
             tuple[bytes, FailedImage]
         )
+        tagged = {"images": keyed, "decisions": decisions, "failed": failed}
         types = {"images": Fingerprint, "decisions": Decision, "failed": FailedImage}
+        if self.contents is not None:
+            tagged["learned"] = self.contents | "Key what was learned" >> beam.FlatMap(
+                _learned_by_content
+            ).with_output_types(tuple[bytes, Learned])
+            types["learned"] = Learned
         return (
-            {"images": keyed, "decisions": decisions, "failed": failed}
+            tagged
             | "Join decisions" >> JoinByKey(bytes, types)
             | "Make rows" >> beam.FlatMap(_join).with_output_types(ImageRow)
         )

@@ -7,12 +7,13 @@ import json
 from collections import Counter, defaultdict
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.access import LOCAL, Access
 from transforms.reporting.manifest import MANIFEST, read_manifest
-from transforms.reporting.schema import TABLES
+from transforms.reporting.schema import EMBEDDING, TABLES, Table, embedding_size, images_table
 from transforms.reporting.store import Store
 from transforms.reporting.stores import open_store
 
@@ -26,8 +27,11 @@ _OF_EDGE = (
     "local_inliers",
     "local_overlap",
 )
-# Nothing is promised of it, and Python's datetime refuses years that Arrow holds.
-_NOT_CHECKED = ("modified",)
+# Nothing is promised of the first, and Python's datetime refuses years that Arrow holds. The second
+# is checked as an array.
+_NOT_CHECKED = ("modified", EMBEDDING)
+# Of a vector's length 1: what are_unit_vectors lets pass, and the rounding of float16, 11 bits.
+_LENGTH_ERROR = 1e-3 + 2.0**-11
 
 
 class ReportError(ValueError):
@@ -90,7 +94,7 @@ class Report:
 
     @functools.cached_property
     def images(self) -> pa.Table:
-        """One row per input."""
+        """One row per input; with labels and embeddings where the run was asked for them."""
         return self._table("images")
 
     @functools.cached_property
@@ -109,20 +113,45 @@ class Report:
         return sorted(entries, key=lambda entry: str(entry["path"]))
 
     def read(self, name: str, columns: list[str]) -> pa.Table:
-        """Read some columns of a table, which is named as its folder is."""
-        parts = [self._part(name, entry["path"], columns) for entry in self._entries(f"{name}/")]
-        return pa.concat_tables([TABLES[name].schema.empty_table().select(columns), *parts])
+        """Read some columns of a table, which is named as its folder is.
+
+        Raises:
+            ReportError: a file cannot be read, or lacks one of the columns.
+        """
+        table = TABLES[name]
+        if name == "images" and not set(columns) <= set(table.schema.names):
+            table = self._images_table()
+        if missing := set(columns) - set(table.schema.names):
+            raise ReportError(f"{name} has no column {min(missing)!r}")
+        schema = pa.schema([table.schema.field(column) for column in columns])
+        parts = [self._part(name, entry["path"], schema) for entry in self._entries(f"{name}/")]
+        return pa.concat_tables([schema.empty_table(), *parts])
 
     def _table(self, name: str) -> pa.Table:
-        return self.read(name, TABLES[name].schema.names)
+        table = self._images_table() if name == "images" else TABLES[name]
+        return self.read(name, table.schema.names)
 
-    def _part(self, name: str, path: str, columns: list[str]) -> pa.Table:
-        schema = pa.schema([TABLES[name].schema.field(column) for column in columns])
+    def _images_table(self) -> Table:
+        """Return the table of images with those columns that only some runs have."""
+        entries = self._entries("images/")
+        if not entries:
+            return TABLES["images"]
+        path = entries[0]["path"]
         try:
             with self.store.open(path) as file:
-                part = pq.ParquetFile(file).read(columns=columns)
+                schema = pq.read_schema(file)
+        except (OSError, pa.ArrowException) as error:
+            raise ReportError(f"{path!r} cannot be read: {error}") from error
+        return images_table(
+            labels="label" in schema.names, embedding_size=embedding_size(schema) or None
+        )
+
+    def _part(self, name: str, path: str, schema: pa.Schema) -> pa.Table:
+        try:
+            with self.store.open(path) as file:
+                part = pq.ParquetFile(file).read(columns=schema.names)
             # More columns may have been added since; those of the contract must be there.
-            return part.select(columns).cast(schema)
+            return part.select(schema.names).cast(schema)
         except OSError as error:
             raise ReportError(f"{path!r} cannot be read: {error}") from error
         except (pa.ArrowException, KeyError) as error:
@@ -169,6 +198,8 @@ class Report:
             *_check_groups(rows, groups),
             *_check_edges(rows, edges),
             *_check_evidence(rows, edges),
+            *_check_labels(rows),
+            *_check_embeddings(rows, self.images),
         ]
 
     def _check_row_counts(self) -> list[str]:
@@ -301,4 +332,45 @@ def _check_evidence(rows: list[dict[str, Any]], edges: list[dict[str, Any]]) -> 
             problems.append(f"{row['uri']} is {row['relation']} but has other pixels")
         elif any(row[name] != edge[name] for name in _OF_EDGE):
             problems.append(f"{row['uri']} differs from its edge to {row['best_uri']}")
+    return problems
+
+
+def _check_labels(rows: list[dict[str, Any]]) -> list[str]:
+    """Check that contents have one label, with its score, and failed rows none."""
+    problems = []
+    known: dict[str, Any] = {}
+    for row in rows:
+        label, score = row.get("label"), row.get("label_score")
+        if (label is None) != (score is None) or not 0 <= (score or 0) <= 1:
+            problems.append(f"{row['uri']} has the label {label!r} with the score {score!r}")
+        elif row["status"] == "failed" and label is not None:
+            problems.append(f"{row['uri']} is failed and has a label")
+        if row["pixel_hash"] and known.setdefault(row["pixel_hash"], label) != label:
+            problems.append(f"{row['uri']} has another label than its exact copies")
+    return problems
+
+
+def _check_embeddings(rows: list[dict[str, Any]], images: pa.Table) -> list[str]:
+    """Check that contents have one embedding of length 1, or an error, and failed rows none."""
+    size = embedding_size(images.schema)
+    if not size:
+        return []
+    problems = []
+    column = images[EMBEDDING].combine_chunks()
+    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), size)
+    first: dict[str, int] = {}  # row of each content
+    for place, (row, vector) in enumerate(zip(rows, vectors, strict=True)):
+        missing = bool(np.isnan(vector).all())
+        if row["status"] == "failed" and not missing:
+            problems.append(f"{row['uri']} is failed and has an embedding")
+        elif missing and row["error_type"] is None:
+            problems.append(f"{row['uri']} has neither an embedding nor an error")
+        elif not missing:
+            length = float(np.linalg.norm(vector.astype(np.float64)))
+            if not abs(length - 1.0) <= _LENGTH_ERROR:  # written so that NaN is refused
+                problems.append(f"{row['uri']} has an embedding of length {length:.4f}")
+        if row["pixel_hash"]:
+            same = vectors[first.setdefault(row["pixel_hash"], place)]
+            if same.tobytes() != vector.tobytes():
+                problems.append(f"{row['uri']} has another embedding than its exact copies")
     return problems

@@ -140,7 +140,7 @@ def test_shards_hold_every_row_once_sorted_whatever_the_order(tmp_path, monkeypa
 
 
 def test_r14_a_shard_written_twice_is_one_file_of_the_same_bytes(tmp_path):
-    writer = report._WriteShardDoFn("images", open_store(str(tmp_path)), "r")
+    writer = report._WriteShardDoFn(TABLES["images"], open_store(str(tmp_path)), "r")
     first = list(writer.process((0, [pack_rows(TABLES["images"], IMAGES)])))
     before = tree(tmp_path)
     assert (
@@ -166,7 +166,7 @@ def test_r14_the_end_run_twice_gives_the_same_report(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_r14_a_row_that_comes_twice_raises(tmp_path, name):
-    writer = report._WriteShardDoFn(name, open_store(str(tmp_path)), "r")
+    writer = report._WriteShardDoFn(TABLES[name], open_store(str(tmp_path)), "r")
     with pytest.raises(ValueError, match=f"{name} has two rows"):
         list(writer.process((0, [pack_rows(TABLES[name], [*ROWS[name], ROWS[name][0]])])))
     assert tree(tmp_path) == {}

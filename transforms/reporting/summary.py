@@ -12,6 +12,9 @@ from transforms.records import Cap, RequestCount, StageStats
 #: The stages that propose pairs under their own name.
 GENERATORS = ("wavelet", "words")
 
+# The stages that read contents again.
+_SECOND_READS = ("embeddings", "features")
+
 # Begin the counts of edges by what proposed them.
 _COMPARED, _VERIFIED = "compared by ", "verified by "
 _FAILED = "failed as "  # begins the counts of failed rows by their error_type
@@ -160,7 +163,9 @@ def summarise(
     every = [part for parts in gathered.stats.values() for part in parts]
     wall = (max(p.ended_us for p in every) - min(p.started_us for p in every)) / 1e6 if every else 0
     cpu = sum(p.cpu_us for p in every) / 1e6
-    computed = sum(p.items_out for p in gathered.stats.get("features", ()))
+    second = [gathered.stats.get(name, ()) for name in _SECOND_READS]
+    # Where all contents are embedded, those of stages 3 and 4 are some of them.
+    computed = max(sum(p.items_out for p in parts) for parts in second)
     readable = counts["listed"] - counts["failed"]
     return {
         "run_id": run_id,
@@ -170,11 +175,11 @@ def summarise(
         "bytes": {
             "listed": gathered.tally.counts.get("size_bytes", 0),
             "read_first": sum(p.bytes_read for p in gathered.stats.get("fingerprint", ())),
-            "read_second": sum(p.bytes_read for p in gathered.stats.get("features", ())),
+            "read_second": sum(p.bytes_read for parts in second for p in parts),
             "reclaimable": gathered.tally.counts.get("reclaimable", 0),
         },
         "requests": _requests([*gathered.requests, *(r for part in every for r in part.requests)]),
-        # Features of stages 3 and 4: made for so many contents, and not needed for the rest.
+        # Contents that were read again, for embeddings or for stages 3 and 4, and the rest.
         "features": {"computed": computed, "freed": readable - computed},
         "generators": _generators(gathered),
         "quality_scores": _quality(gathered.tally.quality),

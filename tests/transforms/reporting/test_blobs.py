@@ -63,7 +63,7 @@ def test_a_large_file_is_sent_in_parts_and_verified(
 
 
 def test_a_file_is_described_without_reading_it_back(blobs: Blobs) -> None:
-    writer = report._WriteShardDoFn("images", open_store(blobs.output), "r")
+    writer = report._WriteShardDoFn(TABLES["images"], open_store(blobs.output), "r")
     with _before(blobs) as proxy:
         (shard,) = writer.process((0, [pack_rows(TABLES["images"], IMAGES)]))
     data = blobs.files()["images/r-00000.parquet"]
@@ -76,7 +76,7 @@ def test_a_file_is_described_without_reading_it_back(blobs: Blobs) -> None:
 
 
 def test_r14_a_shard_written_twice_is_one_blob_of_the_same_bytes(blobs: Blobs) -> None:
-    writer = report._WriteShardDoFn("images", open_store(blobs.output), "r")
+    writer = report._WriteShardDoFn(TABLES["images"], open_store(blobs.output), "r")
     parts = [pack_rows(TABLES["images"], [row]) for row in IMAGES]
     found = []
     for rows in (parts, parts[::-1]):
@@ -153,7 +153,7 @@ def test_x2_what_goes_to_workers_holds_no_secret(blobs: Blobs) -> None:
     with store.publish("a") as file:
         file.write(b"a")
     writer = report.WriteReport(blobs.output, "r")
-    for sent in (store, report._WriteShardDoFn("images", store, "r"), writer.store):
+    for sent in (store, report._WriteShardDoFn(TABLES["images"], store, "r"), writer.store):
         assert KEY.encode() not in pickle.dumps(sent)
         assert KEY not in f"{sent!r} {vars(sent)!r}"
 
