@@ -94,10 +94,12 @@ class Execution:
     Attributes:
         device: auto | cpu | cuda | cuda:N,M.
         shared: one model for all processes of a machine instead of one for each.
+        processes: how many worker processes a machine runs; 0 where the runner decides that.
     """
 
     device: str = "auto"
     shared: bool = False
+    processes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
