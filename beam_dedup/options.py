@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from beam_dedup.messages import has_secret, one_line, redact
 from transforms.access import LOCAL, Access
 from transforms.grouping.relations import DUPLICATE_RELATIONS, RELATIONS
+from transforms.models.devices import DEVICES
 from transforms.models.spec import DESCRIPTOR, ORB, Execution, ModelError, Models
 
 if TYPE_CHECKING:
@@ -319,7 +320,7 @@ class PipelineConfig:
         """Refuse options of models that would have no effect."""
         if self.candidates not in ("profile", "embedding"):
             raise UsageError(f"candidates must be profile or embedding, not {self.candidates!r}")
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+(,\d+)*)?", self.device):
+        if not DEVICES.fullmatch(self.device):
             raise UsageError(f"device must be auto, cpu, cuda or cuda:N,M, not {self.device!r}")
         if self.within_label and not self.labels:
             raise UsageError("within_label needs labels; give a file with --labels")
@@ -522,14 +523,14 @@ def parse(argv: list[str]) -> tuple[PipelineConfig, RunConfig, list[str]]:
         raise UsageError("no output folder is given; give one with --output")
     if beam_args:
         _use_for_file_systems(beam_args)
-    config = dataclasses.replace(config, models=_models(values, config))
+    config = dataclasses.replace(config, models=_models(values, config, run))
     recorded = _recorded_options(config, beam_options)
     return dataclasses.replace(config, options=recorded), run, beam_args
 
 
-def _models(values: argparse.Namespace, config: PipelineConfig) -> Models:
+def _models(values: argparse.Namespace, config: PipelineConfig, run: RunConfig) -> Models:
     """Look for the models that a config names, and for their weights."""
-    execution = Execution(config.device, config.share_model)
+    execution = Execution(config.device)
     names = (config.global_model, config.settings.local_model)
     if names == (DESCRIPTOR, ORB.name):
         return Models(execution=execution)
@@ -538,6 +539,7 @@ def _models(values: argparse.Namespace, config: PipelineConfig) -> Models:
 
     finder = Finder(model_cache(values.model_cache), frozenset(values.accept_license or ()))
     try:
+        execution = _execution(config, run)
         return Models(
             resolve_global(
                 names[0], dataclasses.replace(finder, sha256=values.global_model_sha256)
@@ -548,6 +550,19 @@ def _models(values: argparse.Namespace, config: PipelineConfig) -> Models:
         )
     except ModelError as error:
         raise UsageError(one_line(str(error))) from error
+
+
+def _execution(config: PipelineConfig, run: RunConfig) -> Execution:
+    """Say where learned models run, and refuse a GPU that the embedded runner's machine lacks."""
+    processes = 0
+    if run.runner is None:  # workers of another may be on machines that are not like this one
+        from beam_dedup.runners import default_workers
+        from transforms.models.devices import check_device
+
+        check_device(config.device)
+        processes = run.workers or default_workers()
+    # One process has nobody to share with, and would talk to itself over a socket.
+    return Execution(config.device, config.share_model and processes != 1, processes, config.run_id)
 
 
 def _use_for_file_systems(beam_args: list[str]) -> None:

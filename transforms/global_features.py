@@ -151,7 +151,10 @@ class EmbedMembers(beam.PTransform):
         """Turn read members into embedded records, plain and by unit."""
         out = (
             members
-            | "Embed" >> RunInference(self.handler)
+            | "Embed"
+            >> RunInference(
+                self.handler, model_identifier=getattr(self.handler, "identifier", None)
+            )
             | "Route to units"
             >> beam.ParDo(_RouteDoFn())
             .with_output_types(MemberRecord, by_unit=tuple[str, MemberRecord], stats=StageStats)

@@ -123,7 +123,10 @@ class VerifyLocals(beam.PTransform):
         """Turn undecided pairs into edges."""
         out = (
             pairs
-            | "Match" >> RunInference(self.handler)
+            | "Match"
+            >> RunInference(
+                self.handler, model_identifier=getattr(self.handler, "identifier", None)
+            )
             | "Judge"
             >> beam.ParDo(_JudgeDoFn(self.thresholds))
             .with_output_types(tuple[bytes, Edge], stats=StageStats)

@@ -347,6 +347,8 @@ class StageStats(NamedTuple):
     bytes_read: int
     peak_rss_bytes: int
     requests: list[RequestCount] = []  # noqa: RUF012 - never changed; empty for local files
+    halvings: int = 0  # of a model's batches, for want of memory
+    batch_limit: int = 0  # items of one call of the model since then; 0 without a halving
 
 
 class ReportFile(NamedTuple):

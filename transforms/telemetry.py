@@ -78,6 +78,8 @@ class Timed(NamedTuple):
     started_us: int  # wall clock, microseconds
     ended_us: int
     cpu_us: int  # of this thread
+    halvings: int = 0  # of the batch, for want of memory
+    batch_limit: int = 0  # items of one call since then; 0 without a halving
 
     @classmethod
     def call(cls, function: Callable[[_Argument], object], argument: _Argument) -> "Timed":
@@ -98,6 +100,7 @@ class StageMeter:
         self.started_us = self.ended_us = 0
         self.cpu_us = self.items_in = self.items_out = 0
         self.failed = self.skipped = self.bytes_read = 0
+        self.halvings = self.batch_limit = 0
         self._items = self._unreported = self._reported_us = 0
 
     def work(self, items: int = 1) -> "StageMeter":
@@ -123,6 +126,9 @@ class StageMeter:
     def add(self, timed: "Timed") -> None:
         """Count one element that was worked on elsewhere in this bundle."""
         self._count(1, timed.started_us, timed.ended_us, timed.cpu_us)
+        self.halvings += timed.halvings
+        if timed.batch_limit:
+            self.batch_limit = min(self.batch_limit or timed.batch_limit, timed.batch_limit)
 
     def _count(self, items: int, started_us: int, ended_us: int, cpu_us: int) -> None:
         self.cpu_us += cpu_us
@@ -159,6 +165,8 @@ class StageMeter:
             self.bytes_read,
             peak_rss_bytes(),
             traffic.take(),
+            self.halvings,
+            self.batch_limit,
         )
 
 

@@ -56,6 +56,10 @@ class DescriptorHandler(ModelHandler[ImageInput, PredictionResult, EmbedThumbnai
         for image in batch:
             yield PredictionResult(image, Timed.call(model, image))
 
+    def get_num_bytes(self, batch: Sequence[ImageInput]) -> int:
+        """Return the bytes of the batch's thumbnails; Beam would pickle all of it to know."""
+        return sum(len(image.inputs) for image in batch)
+
     def get_metrics_namespace(self) -> str:
         """Name the metrics of stage 3."""
         return "beam_dedup_global"

@@ -93,6 +93,11 @@ class MatcherHandler(ModelHandler[LocalPair, PredictionResult, MatchPair]):
         for pair in batch:
             yield PredictionResult(pair, Timed.call(model, pair))
 
+    def get_num_bytes(self, batch: Sequence[LocalPair]) -> int:
+        """Return the bytes that are compared; Beam would pickle all of the batch to know."""
+        records = (record for pair in batch for record in (pair.record_a, pair.record_b))
+        return sum(len(record.thumbnail) + len(record.points) for record in records)
+
     def get_metrics_namespace(self) -> str:
         """Name the metrics of stage 4."""
         return "beam_dedup_local"

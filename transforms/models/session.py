@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NamedTuple, Optional, TypeVar
 
 from transforms.imaging.errors import one_line
-from transforms.models.devices import choose_device, use_threads
+from transforms.models.devices import choose_device, threads, use_threads
 from transforms.models.spec import Execution, ModelError
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class Told(NamedTuple):
     size_bytes: int = 0  # of the parameters that were loaded
     halvings: int = 0  # of the limit, for want of memory
     limit: int = 0  # items of one call since the last halving; 0 without one
+    cpu_us: int = 0  # of the thread, or of the process where a call uses several threads
 
 
 class _Held(Generic[_Item, _Result]):
@@ -74,13 +75,18 @@ class _Held(Generic[_Item, _Result]):
 
     def run(self, items: Sequence[_Item]) -> list[_Result | Failed]:
         """Run the model on items, by one thread at a time: memory is that of one batch."""
+        several = threads(self._execution) > 1
+        clock = time.process_time_ns if several else time.thread_time_ns
         with self._lock:
+            started = clock()
             if self._forward is None:
                 self._forward = self._load()
             results: list[_Result | Failed] = []
             while len(results) < len(items):
                 end = len(results) + self._limit
                 results += self._some(self._forward, items[len(results) : end])
+            spent = self._told.cpu_us + (clock() - started) // 1000
+            self._told = self._told._replace(cpu_us=spent)
             return results
 
     def take(self) -> Told:

@@ -95,11 +95,18 @@ class Execution:
         device: auto | cpu | cuda | cuda:N,M.
         shared: one model for all processes of a machine instead of one for each.
         processes: how many worker processes a machine runs; 0 where the runner decides that.
+        job: names the job to processes that share a model; letters, digits and hyphens.
     """
 
     device: str = "auto"
     shared: bool = False
     processes: int = 0
+    job: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that no two jobs share a model by accident."""
+        if self.shared and not self.job:
+            raise ValueError("a shared model needs the name of its job")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The summary: counts, stages, bytes and quality of a run, added up from rows and statistics."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ _SECOND_READS = ("embeddings", "features")
 # Begin the counts of edges by what proposed them.
 _COMPARED, _VERIFIED = "compared by ", "verified by "
 _FAILED = "failed as "  # begins the counts of failed rows by their error_type
+_HALVED_NOTE = "batches of the model were halved for want of memory, and run again"
 _BINS = 20  # of the quality scores, equal widths over 0..1
 
 
@@ -183,7 +184,7 @@ def summarise(
         "features": {"computed": computed, "freed": readable - computed},
         "generators": _generators(gathered),
         "quality_scores": _quality(gathered.tally.quality),
-        "caps": [cap._asdict() for cap in add_up(gathered.caps)],
+        "caps": [cap._asdict() for cap in add_up([*gathered.caps, *_halved(every)])],
         "images_per_second": round(counts["listed"] / wall, 2) if wall else 0.0,
         "speed_up": round(cpu / wall, 3) if wall else 0.0,
         "options": dict(options),
@@ -257,6 +258,19 @@ def add_up(caps: Iterable[Cap]) -> list[Cap]:
     for cap in caps:
         applied[cap._replace(applied=0)] += cap.applied
     return sorted(cap._replace(applied=count) for cap, count in applied.items())
+
+
+def _halved(parts: Iterable[StageStats]) -> Iterator[Cap]:
+    """Return for each stage the batches that a model had no memory for."""
+    limits: dict[str, int] = {}
+    halvings: Counter[str] = Counter()
+    for part in parts:
+        if part.halvings:
+            halvings[part.stage] += part.halvings
+            least = limits.get(part.stage, part.batch_limit)
+            limits[part.stage] = min(least, part.batch_limit)
+    for stage, number in halvings.items():
+        yield Cap(stage, "batch_size", limits[stage], number, _HALVED_NOTE)
 
 
 def _quality(bins: list[int]) -> dict[str, Any]:
