@@ -75,6 +75,8 @@ class _Held(Generic[_Item, _Result]):
 
     def run(self, items: Sequence[_Item]) -> list[_Result | Failed]:
         """Run the model on items, by one thread at a time: memory is that of one batch."""
+        if not len(items):  # an array has no truth value
+            return []
         several = threads(self._execution) > 1
         clock = time.process_time_ns if several else time.thread_time_ns
         with self._lock:
@@ -224,7 +226,7 @@ def _call(
         return list(results)
     except Exception as error:  # whatever the library raises
         if is_out_of_memory(error):
-            return Failed("out_of_memory", _line(error))
+            return Failed("out_of_memory", _line(error) or "no memory for it alone")
         if any(text in str(error).lower() for text in _BROKEN_DEVICE):
             raise
         return Failed("other", f"{type(error).__name__}: {_line(error)}")
