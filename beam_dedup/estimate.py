@@ -35,6 +35,9 @@ _SHUFFLE_BYTES_AN_IMAGE = 10e3
 # four are copies took 610 MB more than 500 without copies.
 _COMPARE_BYTES_AN_IMAGE = 120e3
 _REPORT_BYTES_AN_IMAGE = 700.0
+_VALUE_BYTES = 2  # float16
+# Of an embedding, in the shuffle: with its content, for its row and in the row.
+_COPIES_OF_AN_EMBEDDING = 3
 _TABLES = 3  # of the report, each in as many files at most as that of the images
 _OTHER_WRITES = 10  # table of all rows, summary, manifest, lock and their like
 _PAGE = 1000  # names that S3 and Cloud Storage give at once
@@ -137,8 +140,17 @@ def estimate(config: PipelineConfig, run: RunConfig) -> str:
         # What a listing was kept of is not listed again.
         left = heads if cache is not None and config.limit is None else heads + lists
         left_s = seconds * left / max(heads + lists, 1)
-        remote = Remote(access, left, left_s, _writes(listed.inputs, output))
-    return describe(listed, sample, workers, verify=config.settings.verify, remote=remote)
+        writes = _writes(listed.inputs, output, config.embedding_size or 0)
+        remote = Remote(access, left, left_s, writes)
+    return describe(
+        listed,
+        sample,
+        workers,
+        verify=config.settings.verify,
+        remote=remote,
+        embeds=config.models.global_model.dimensions if config.embeds_all else 0,
+        writes_embeddings=config.write_embeddings,
+    )
 
 
 def _is_remote(refs: list[ImageRef]) -> bool:
@@ -147,14 +159,15 @@ def _is_remote(refs: list[ImageRef]) -> bool:
     return any(store_of(ref.uri, "an input").is_remote for ref in refs)
 
 
-def _writes(inputs: int, output: str | None) -> int:
+def _writes(inputs: int, output: str | None, embedding_size: int) -> int:
     """Return how many requests write a report, at most; none do where it is local."""
     from transforms.report import shard_count
     from transforms.storage.stores import store_of
 
     if output is None or not store_of(output, "output").is_remote:
         return 0
-    return _TABLES * shard_count(inputs) + _OTHER_WRITES
+    shards = shard_count(inputs, embedding_size)
+    return shards + (_TABLES - 1) * shard_count(inputs) + _OTHER_WRITES
 
 
 def survey(
@@ -251,6 +264,8 @@ def describe(
     *,
     verify: bool,
     remote: Remote | None = None,
+    embeds: int = 0,
+    writes_embeddings: bool = False,
 ) -> str:
     """Put an estimate into words.
 
@@ -260,33 +275,49 @@ def describe(
         workers: processes of the embedded runner; None for a runner that we know nothing of.
         verify: whether stages 3 and 4 would run.
         remote: of inputs on a remote store; None where all are local.
+        embeds: values of the embedding of each picture; 0 where only what is compared has one.
+        writes_embeddings: whether the report has them.
     """
     readable = listed.inputs - listed.failed
     first_s = sample.cpu_s / sample.measured * readable if sample.measured else 0.0
     compare_s = _COMPARE_S_AN_IMAGE * readable if verify else 0.0
     read = size(listed.total_bytes)
+    passes = 2 if embeds else 1
+    # The second one decodes as the first does; what a model takes, nobody knows without running it.
+    parts = [f"{duration(first_s)} to measure"]
+    parts += [f"{duration(first_s)} to read again for the model, and what that takes"] * (
+        passes - 1
+    )
+    parts.append(f"up to {duration(compare_s)} to compare")
+    reads = [read, *["all again for embeddings"] * (passes - 1)]
+    reads += ["and again those that are compared"] * verify
     lines = [
         ("inputs", f"{count(listed.inputs)}, {read}"),
         ("sample", f"{count(sample.measured)} images, {count(sample.failed)} of them failed"),
-        ("reads", f"{read}, and again those that are compared" if verify else read),
-        ("CPU time", f"{duration(first_s)} to measure, up to {duration(compare_s)} to compare"),
+        ("reads", ", ".join(reads)),
+        ("CPU time", ", ".join(parts)),
     ]
     if remote is not None:
-        lines += _remote_lines(remote, sample, readable, workers, compare_s, verify=verify)
+        lines += _remote_lines(
+            remote, sample, readable, workers, compare_s, verify=verify, passes=passes
+        )
     elif workers is not None:
-        wall = f"{duration(first_s / workers)} to {duration((first_s + compare_s) / workers)}"
+        least_s = passes * first_s / workers
+        wall = f"{duration(least_s)} to {duration(least_s + compare_s / workers)}"
         lines.append(("time", f"{wall} with {workers} workers"))
     if workers is not None:
         held = sample.most_held_bytes
-        lines.append(("memory", _memory(readable, workers, held, verify=verify)))
-    lines.append(("report", f"about {size(_REPORT_BYTES_AN_IMAGE * listed.inputs)}"))
+        lines.append(("memory", _memory(readable, workers, held, embeds, verify=verify)))
+    row_bytes = _REPORT_BYTES_AN_IMAGE + (_VALUE_BYTES * embeds if writes_embeddings else 0)
+    lines.append(("report", f"about {size(row_bytes * listed.inputs)}"))
     return "\n".join(f"{name:<9} {value}" for name, value in lines)
 
 
-def _memory(readable: int, workers: int, held_bytes: int, *, verify: bool) -> str:
-    torch = verify and importlib.util.find_spec("torch") is not None
+def _memory(readable: int, workers: int, held_bytes: int, embeds: int, *, verify: bool) -> str:
+    torch = (verify or embeds > 0) and importlib.util.find_spec("torch") is not None
     process = _PROCESS_BYTES + (_TORCH_BYTES if torch else 0)
-    shuffle = _SHUFFLE_BYTES_AN_IMAGE * readable
+    embedding_bytes = _COPIES_OF_AN_EMBEDDING * _VALUE_BYTES * embeds
+    shuffle = (_SHUFFLE_BYTES_AN_IMAGE + embedding_bytes) * readable
     processes = workers + 1 if workers > 1 else 1
     least = process * processes + shuffle + held_bytes * workers
     most = least + _COMPARE_BYTES_AN_IMAGE * readable
@@ -302,6 +333,7 @@ def _remote_lines(
     compare_s: float,
     *,
     verify: bool,
+    passes: int,
 ) -> list[tuple[str, str]]:
     """Say how many requests there will be, how long it all takes, and what it is that takes it."""
     times = workers or 1
@@ -310,11 +342,11 @@ def _remote_lines(
     # What one process needs that nobody holds back; it reads and measures at the same time.
     free_s = max(sample.cpu_s, sample.wall_s - sample.held_s) * images
     again = readable if verify else 0
-    least = remote.listing + readable
+    least = remote.listing + readable * passes
     most = least + again + remote.writes
-    low_s = (free_s + remote.listing_s) / times
-    # The second read takes no longer than the first; a listing that cannot be split, one process.
-    high_s = (free_s * (2 if verify else 1) + compare_s) / times + remote.listing_s
+    low_s = (free_s * passes + remote.listing_s) / times
+    # Later reads take no longer than the first; a listing that cannot be split, one process.
+    high_s = (free_s * (passes + verify) + compare_s) / times + remote.listing_s
     per_second = remote.access.requests_per_second
     limit_s = 0.0 if per_second is None else least / (per_second * times)
     most_s = 0.0 if per_second is None else most / (per_second * times)
@@ -325,7 +357,7 @@ def _remote_lines(
     else:
         cause = "the CPU"
     listing = f"{count(remote.listing)} to list" if remote.listing else "listed already"
-    requests = f"{count(least)} ({listing}, {count(readable)} to read)"
+    requests = f"{count(least)} ({listing}, {count(readable * passes)} to read)"
     if most > least:
         more = f"up to {count(again)} to read again, {count(remote.writes)} to write"
         requests += f" to {count(most)} ({more})"

@@ -138,9 +138,11 @@ class EmbedContents(beam.PTransform):
             .with_output_types(ContentRead, stats=StageStats)
             .with_outputs(STATS, main="read")
         )
+        handler = global_handler(self.model, self.execution, self.batch_size)
         learned = (
             read.read
-            | "Embed" >> RunInference(global_handler(self.model, self.execution, self.batch_size))
+            | "Embed"
+            >> RunInference(handler, model_identifier=getattr(handler, "identifier", None))
             | "Learn"
             >> beam.ParDo(_LearnDoFn(self.labels))
             .with_output_types(Content, stats=StageStats)

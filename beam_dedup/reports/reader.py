@@ -1,10 +1,12 @@
 """Reading a report: only what the manifest names, and only if it is whole."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,17 @@ _LENGTH_ERROR = 1e-3 + 2.0**-11
 
 class ReportError(ValueError):
     """There is no whole report in the folder."""
+
+
+@contextlib.contextmanager
+def _no_table(name: str, path: str) -> Iterator[None]:
+    """Say of what is raised in the body that a file is no table."""
+    try:
+        yield
+    except OSError as error:
+        raise ReportError(f"{path!r} cannot be read: {error}") from error
+    except (pa.ArrowException, KeyError) as error:
+        raise ReportError(f"{path!r} is no table of {name}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,25 +150,17 @@ class Report:
         if not entries:
             return TABLES["images"]
         path = entries[0]["path"]
-        try:
-            with self.store.open(path) as file:
-                schema = pq.read_schema(file)
-        except (OSError, pa.ArrowException) as error:
-            raise ReportError(f"{path!r} cannot be read: {error}") from error
+        with _no_table("images", path), self.store.open(path) as file:
+            schema = pq.read_schema(file)
         return images_table(
             labels="label" in schema.names, embedding_size=embedding_size(schema) or None
         )
 
     def _part(self, name: str, path: str, schema: pa.Schema) -> pa.Table:
-        try:
-            with self.store.open(path) as file:
-                part = pq.ParquetFile(file).read(columns=schema.names)
+        with _no_table(name, path), self.store.open(path) as file:
+            part = pq.ParquetFile(file).read(columns=schema.names)
             # More columns may have been added since; those of the contract must be there.
             return part.select(schema.names).cast(schema)
-        except OSError as error:
-            raise ReportError(f"{path!r} cannot be read: {error}") from error
-        except (pa.ArrowException, KeyError) as error:
-            raise ReportError(f"{path!r} is no table of {name}: {error}") from error
 
     def verify_files(self) -> list[str]:
         """Compare the files with the manifest; return what is wrong, a line each."""

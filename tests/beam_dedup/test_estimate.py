@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +103,29 @@ def test_the_words() -> None:
     assert "in 1 processes" in verified
 
 
+def test_embeddings_of_all_are_a_read_more_and_bytes_in_the_report() -> None:
+    listed = Listed(inputs=1_000_000, failed=0, total_bytes=100_000_000_000, sample=[])
+    sample = Sample(measured=100, failed=0, cpu_s=0.36, bytes_read=10_000_000)
+    text = estimate.describe(listed, sample, 4, verify=True, embeds=512, writes_embeddings=True)
+    lines = dict(line.split(maxsplit=1) for line in text.replace("CPU time", "CPU").splitlines())
+    assert lines["reads"] == (
+        "100.0 GB, all again for embeddings, and again those that are compared"
+    )
+    assert lines["CPU"] == (
+        "1:00:00 to measure, 1:00:00 to read again for the model, and what that takes, up to "
+        "2:18:23 to compare"
+    )
+    assert lines["time"] == "0:30:00 to 1:04:36 with 4 workers"
+    assert lines["report"] == "about 1.7 GB"
+    unwritten = estimate.describe(listed, sample, 4, verify=True, embeds=512)
+    assert unwritten.splitlines()[:-1] == text.splitlines()[:-1]
+    assert unwritten.splitlines()[-1] == "report    about 700.0 MB"
+    plain = estimate.describe(listed, sample, 4, verify=False).splitlines()
+    fast = estimate.describe(listed, sample, 4, verify=False, embeds=512).splitlines()
+    assert fast[2] == "reads     100.0 GB, all again for embeddings"
+    assert fast[5] != plain[5]  # memory
+
+
 def test_another_runner_gets_cpu_time_alone() -> None:
     listed = Listed(inputs=10, failed=0, total_bytes=100, sample=[])
     text = estimate.describe(listed, Sample(0, 0, 0.0, 0), None, verify=True)
@@ -124,7 +148,7 @@ _MILLION = Listed(inputs=1_000_000, failed=0, total_bytes=100_000_000_000, sampl
 _SLOW = Sample(100, 0, 0.36, 10_000_000, wall_s=1.0, most_held_bytes=5_000_000)
 
 
-def _lines(sample: Sample, remote: Remote, workers: int | None = 4, **options: bool) -> list[str]:
+def _lines(sample: Sample, remote: Remote, workers: int | None = 4, **options: Any) -> list[str]:
     text = estimate.describe(
         _MILLION, sample, workers, remote=remote, **{"verify": False, **options}
     )
@@ -173,6 +197,20 @@ def test_a_second_read_counts_once_more_at_most() -> None:
     assert lines[1] == "time      0:41:40 to 1:57:56 with 4 workers"
     other = _lines(_SLOW, Remote(LOCAL, 0, 0.0, 0), workers=None)
     assert other[1] == "time      2:46:40 to 2:46:40 in one process, less in several"
+
+
+def test_embeddings_of_all_cost_a_request_more_for_each() -> None:
+    lines = _lines(_SLOW, Remote(LOCAL, 200, 0.0, 0), embeds=512)
+    assert lines[0] == "requests  2,000,200 (200 to list, 2,000,000 to read)"
+    assert lines[1] == "time      1:23:20 to 1:23:20 with 4 workers"  # 20,000 s / 4
+
+
+@pytest.mark.parametrize("options_", [["--write_embeddings"], ["--candidates=embedding"]])
+def test_a_dry_run_knows_of_embeddings(tmp_path: Path, options_: list[str]) -> None:
+    folder = write_folder(tmp_path / "in")
+    words = [f"--input={folder}", "--dry_run", "--profile=fast", *options_]
+    config, run, _ = options.parse(words)
+    assert ", all again for embeddings\n" in estimate.estimate(config, run)
 
 
 def test_what_is_read_ahead_counts_in_each_worker() -> None:

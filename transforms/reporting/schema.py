@@ -165,9 +165,9 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     blank = bytes(size * np.dtype(np.float16).itemsize)
     if wrong := {len(value) for value in values if value is not None} - {len(blank)}:
         raise pa.ArrowInvalid(f"an embedding of {size} values has {len(blank)} bytes, not {wrong}")
-    missing = np.repeat([value is None for value in values], size)
+    missing = np.repeat(np.array([value is None for value in values], bool), size)
     flat = np.frombuffer(b"".join(value or blank for value in values), np.float16)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat, mask=missing.astype(bool)), type=kind)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat, mask=missing), type=kind)
 
 
 def pack_rows(table: Table, rows: Sequence[Any]) -> bytes:
