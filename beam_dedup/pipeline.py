@@ -1,10 +1,14 @@
 """The whole dataflow on one page: list, fingerprint, candidates, verify, group, report."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import apache_beam as beam
 
 from beam_dedup.options import PipelineConfig, cascade_settings, decode_limits
 from transforms.candidates import ProposeByWavelet
-from transforms.cascade import ComparePairs, member_settings
+from transforms.cascade import CascadeSettings, ComparePairs, member_settings
 from transforms.components import KeyByComponent, PartitionCandidates
 from transforms.contents import CollapseExact
 from transforms.fingerprints import ComputeFingerprints
@@ -12,7 +16,11 @@ from transforms.groups import ElectBest
 from transforms.listing import ListImages
 from transforms.report import ReportInput, WriteReport
 from transforms.rows import AssembleRows
+from transforms.similar import ProposeByEmbedding
 from transforms.words import ProposeByWords
+
+if TYPE_CHECKING:
+    from transforms.embeddings import EmbedContents
 
 
 def build(pipeline: beam.Pipeline, config: PipelineConfig) -> None:
@@ -39,34 +47,23 @@ def build(pipeline: beam.Pipeline, config: PipelineConfig) -> None:
     settings = cascade_settings(config)
     stats, caps = [listing.stats, images.stats], [listing.caps]
     if config.embeds_all:
-        # Only here: Beam's inference package imports torch where it is installed.
-        from transforms.embeddings import EmbedContents
-
-        models = config.models
-        embedded = contents | "Embed contents" >> EmbedContents(
-            models.global_model,
-            member_settings(models),
-            models.execution,
-            models.labels,
-            config.batch_size_global,
-            settings.limits,
-            config.access,
-        )
+        embedded = contents | "Embed contents" >> _embedding(config, settings)
         contents = embedded.contents
         stats.append(embedded.stats)
 
-    proposed = contents | "Wavelet candidates" >> ProposeByWavelet(config.settings.wavelet_bits)
-    candidates = [proposed.candidates]
-    stats.append(proposed.stats)
-    caps.append(proposed.caps)
+    proposed = [contents | "Wavelet candidates" >> ProposeByWavelet(config.settings.wavelet_bits)]
     if config.settings.word_votes:
-        words = images.fingerprints | "Word candidates" >> ProposeByWords(
-            contents, config.settings.word_votes
+        proposed.append(
+            images.fingerprints
+            | "Word candidates" >> ProposeByWords(contents, config.settings.word_votes)
         )
-        candidates.append(words.candidates)
-        stats.append(words.stats)
-        caps.append(words.caps)
-    components = tuple(candidates) | "Partition" >> PartitionCandidates()
+    if config.candidates == "embedding":
+        similarity = config.models.global_model.propose_similarity
+        proposed.append(contents | "Embedding candidates" >> ProposeByEmbedding(similarity))
+    stats += [one.stats for one in proposed]
+    caps += [one.caps for one in proposed]
+    candidates = tuple(one.candidates for one in proposed)
+    components = candidates | "Partition" >> PartitionCandidates()
     caps.append(components.caps)
     keyed = contents | "Key by component" >> KeyByComponent(components.members)
     compared = keyed | "2-4 Compare" >> ComparePairs(settings, components.candidates)
@@ -90,4 +87,21 @@ def build(pipeline: beam.Pipeline, config: PipelineConfig) -> None:
             embedding_size=config.embedding_size,
             learned=config.is_learned,
         )
+    )
+
+
+def _embedding(config: PipelineConfig, settings: CascadeSettings) -> EmbedContents:
+    """Return the transform that embeds every content as stage 3 would."""
+    # Only here: Beam's inference package imports torch where it is installed.
+    from transforms.embeddings import EmbedContents
+
+    models = config.models
+    return EmbedContents(
+        models.global_model,
+        member_settings(models),
+        models.execution,
+        models.labels,
+        config.batch_size_global,
+        settings.limits,
+        config.access,
     )

@@ -35,6 +35,7 @@ _UNITS = {
     "embeddings": "images",
     "wavelet": "keys",
     "words": "images",
+    "embedding": "images",
     "color": "pairs",
     "features": "images",
     "embed": "images",

@@ -59,7 +59,7 @@ def learned_of(read: ContentRead, embedded: Embedded, labels: Optional[Labels]) 
         from transforms.models.labels import assign
 
         name, score = assign(vector, labels)
-    return Learned(vector.astype(np.float16).tobytes(), name, round(score, 4), "", "", "")
+    return Learned(vector.astype(np.float16).tobytes(), name, score, "", "", "")
 
 
 def _unknown(stage: str, error_type: str, message: str) -> Learned:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from transforms.records import Cap, RequestCount, StageStats
 
 #: The stages that propose pairs under their own name.
-GENERATORS = ("wavelet", "words")
+GENERATORS = ("embedding", "wavelet", "words")
 
 # The stages that read contents again.
 _SECOND_READS = ("embeddings", "features")
