@@ -56,6 +56,7 @@ from transforms.telemetry import STATS, MeteredDoFn, report_progress
 from transforms.words import words_size
 
 STAGE = "color"
+_LABELS = "global"  # the stage whose model gave the labels
 
 # Figures of three labelled sets (81,000 candidate pairs, 65 kinds of edit); see imaging.layout.
 # Pages, forms, charts and things on white: their ground agrees whatever they show.
@@ -117,6 +118,9 @@ class ColorSettings:
         relations: the relations that count as duplicates; a pair of another goes to review.
         aligned_bits: beyond this distance two copies are no longer aligned as a whole, so nothing
             is rejected: 14 to 18 % of the colour similarities of true pairs there are below 0.5.
+        within_label: whether a pair of different labels is rejected before anything is compared.
+            One with a picture that has no label, since it could not be embedded, goes to review
+            unless it is rejected here.
     """
 
     reject_similarity: float
@@ -129,6 +133,7 @@ class ColorSettings:
     verify: bool = True
     relations: frozenset[str] = frozenset(DUPLICATE_RELATIONS)
     aligned_bits: int = ALIGNED_BITS
+    within_label: bool = False
 
 
 class ComparedColors(NamedTuple):
@@ -157,6 +162,8 @@ def judge_colors(
     """
     if not pairs:
         return []
+    if settings.within_label:
+        return _judge_within_labels(pairs, contents, settings)
     ends = [(contents[pair.a], contents[pair.b]) for pair in pairs]
     turns = np.array([pair.orientation for pair in pairs], np.int8)
     bits = np.array([pair.wavelet_distance for pair in pairs], np.int64)
@@ -202,6 +209,47 @@ def judge_colors(
         edge._replace(verdict="review", decided_by=STAGE) if edge.verdict == "undecided" else edge
         for edge in judged
     ]
+
+
+def _judge_within_labels(
+    pairs: list[Edge], contents: dict[bytes, Content], settings: ColorSettings
+) -> list[Edge]:
+    """Compare pairs as ``judge_colors`` does; of those of two labels nothing more is asked."""
+    labels = {name: _label(content) for name, content in contents.items()}
+    parted = [
+        bool(labels[pair.a] and labels[pair.b]) and labels[pair.a] != labels[pair.b]
+        for pair in pairs
+    ]
+    together = [pair for pair, apart in zip(pairs, parted, strict=True) if not apart]
+    judged = iter(
+        judge_colors(together, contents, dataclasses.replace(settings, within_label=False))
+    )
+    edges = [
+        pair._replace(verdict="reject", decided_by=_LABELS) if apart else next(judged)
+        for pair, apart in zip(pairs, parted, strict=True)
+    ]
+    for row, edge in enumerate(edges):
+        unlabelled = next((end for end in (edge.a, edge.b) if not labels[end]), None)
+        if unlabelled is not None and edge.verdict != "reject":
+            edges[row] = _left_without_label(edge, contents[unlabelled])
+    return edges
+
+
+def _label(content: Content) -> str:
+    return content.learned.label if content.learned is not None else ""
+
+
+def _left_without_label(edge: Edge, failed: Content) -> Edge:
+    """Leave a pair for review, and say why one of its ends has no label."""
+    edge = edge._replace(verdict="review", decided_by=_LABELS)
+    if failed.learned is None or not failed.learned.error_type:
+        return edge
+    return edge._replace(
+        error_stage=failed.learned.error_stage,
+        error_type=failed.learned.error_type,
+        error_message=failed.learned.error_message,
+        failed_member=failed.content,
+    )
 
 
 def _rejected_by_color(

@@ -21,7 +21,7 @@ from transforms.imaging.layout import layout
 from transforms.imaging.orientation import inverse_orientation
 from transforms.imaging.wavelet import wavelet_keys
 from transforms.packing import PackedCandidates, pack
-from transforms.records import Candidate, Content, Edge, PairUnit
+from transforms.records import Candidate, Content, Edge, Learned, PairUnit
 from transforms.rounds import ComponentInputs, blank_edge, resume, verified
 from transforms.words import words_size
 
@@ -567,3 +567,65 @@ def test_plain_pages_that_differ_where_words_lay_them_are_rejected():
         cv2.rectangle(white, (x, y), (x + 14, y + 9), (40, 40, 40), -1)
     assert _judge_placed(_cut(white)[0], one, *place)[0] == "reject"
     assert _judge_placed(_cut(white)[0], one, *place, bits=60)[0] != "accept"
+
+
+def _labelled(content, label):
+    learned = Learned(b"\0\0", label, 0.5 if label else 0.0, "", "", "")
+    if not label:
+        learned = Learned(b"", "", 0.0, "decode", "corrupt", "no pixels")
+    return content._replace(learned=learned)
+
+
+WITHIN = dataclasses.replace(SETTINGS, within_label=True)
+
+
+def _judge_labels(first, second, settings, other=None):
+    picture = pictures.photograph(1)
+    a = _labelled(_content("a", picture), first)
+    b = _labelled(_content("b", pictures.jpeg(picture, 40) if other is None else other), second)
+    contents = {content.content: content for content in (a, b)}
+    return judge_colors([_edge(a, b)], contents, settings)[0], a, b
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_copy_of_another_label_is_rejected_before_anything_is_compared(verify):
+    settings = dataclasses.replace(WITHIN, verify=verify)
+    edge, a, b = _judge_labels("cat", "dog", settings)
+    assert edge == _edge(a, b)._replace(verdict="reject", decided_by="global")
+    same, *_ = _judge_labels("cat", "cat", settings)
+    assert same == _judge_labels("cat", "cat", dataclasses.replace(SETTINGS, verify=verify))[0]
+    assert same.verdict == "accept"
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_copy_without_a_label_is_left_for_review_with_the_reason(verify):
+    settings = dataclasses.replace(WITHIN, verify=verify)
+    for labels in (("cat", ""), ("", "cat"), ("", "")):
+        edge, a, b = _judge_labels(*labels, settings)
+        assert (edge.verdict, edge.decided_by) == ("review", "global")
+        # Of two failed ones, the first by id is named.
+        failed = min((one for one in (a, b) if not one.learned.label), key=lambda c: c.content)
+        assert edge.failed_member == failed.content
+        assert (edge.error_stage, edge.error_type) == ("decode", "corrupt")
+        assert edge.error_message == "no pixels"
+
+
+def test_what_colours_reject_is_rejected_without_a_label_too():
+    other = np.ascontiguousarray(255 - pictures.photograph(1))
+    edge, *_ = _judge_labels("cat", "", WITHIN, other)
+    assert (edge.verdict, edge.decided_by, edge.error_type) == ("reject", "color", "")
+
+
+def test_labels_change_nothing_where_groups_may_span_them():
+    edge, a, b = _judge_labels("cat", "dog", SETTINGS)
+    plain = {one.content: one._replace(learned=None) for one in (a, b)}
+    assert edge == judge_colors([_edge(a, b)], plain, SETTINGS)[0]
+    assert edge.verdict == "accept"
+
+
+def test_contents_that_were_never_embedded_are_in_no_group_within_labels():
+    edge, a, b = _judge_labels("cat", "cat", WITHIN)
+    assert edge.verdict == "accept"
+    plain = {one.content: one._replace(learned=None) for one in (a, b)}
+    edge = judge_colors([_edge(a, b)], plain, WITHIN)[0]
+    assert (edge.verdict, edge.decided_by, edge.error_type) == ("review", "global", "")
