@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import json
 import math
+import shlex
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
@@ -26,6 +27,7 @@ from beam_dedup.access import access_of, add_secret_file_option
 from beam_dedup.messages import count, one_line
 from beam_dedup.options import OptionParser, UsageError
 from beam_dedup.reports import Report, ReportError
+from transforms.models.spec import DESCRIPTOR, ORB
 from transforms.storage.uris import readable
 
 _Codes = NDArray[np.int64]
@@ -46,6 +48,7 @@ class _Score(NamedTuple):
     option: str
     pairs: str  # which pairs are looked at
     meaning: str  # what the option does with a threshold
+    model: str = ""  # the option that names the model that gives the score
 
 
 _SCORES = (
@@ -62,7 +65,8 @@ _SCORES = (
         (),
         "global_threshold",
         "that stage 3 compared",
-        "below it stage 3 rejects a pair whose keys are near; at or above it the pair goes on",
+        "below it stage 3 rejects a pair{near}; at or above it the pair goes on",
+        "global_model",
     ),
     _Score(
         "local_score",
@@ -71,6 +75,7 @@ _SCORES = (
         "that stage 4 compared",
         "at or above it stage 4 accepts a pair, unless it is almost without texture or its "
         "relation is no duplicate; below it the pair is left for review or rejected",
+        "local_model",
     ),
 )
 
@@ -82,6 +87,24 @@ _CAUSES = {
     "taken": "accepted, but taken by another kept image",
 }
 _CAUSES_AT = {"failed": "failed at", "reject": "rejected by", "review": "left for review by"}
+
+
+class UsedModels(NamedTuple):
+    """The models of a report, and the threshold of stage 3 that decided it."""
+
+    global_model: str
+    local_model: str | None  # this and the next: None where stages 3 and 4 did not run
+    global_threshold: float | None
+
+    @classmethod
+    def of(cls, report: Report) -> UsedModels | None:
+        """Take them from a report's summary; None where it records no options, or none ran."""
+        options = report.summary.get("options", {})
+        # Reports of versions without learned models name none.
+        model = options.get("global_model") or DESCRIPTOR
+        if options.get("verify"):
+            return cls(model, options.get("local_model") or ORB.name, options.get("global_reject"))
+        return cls(model, None, None) if model != DESCRIPTOR else None
 
 
 class Truth(NamedTuple):
@@ -333,7 +356,9 @@ def evaluate(report: Report, truth: Truth, precision: float | None = None) -> di
     labels = label(report, truth)
     contents = _Contents(report, labels)
     missing = int((labels.row < 0).sum())
+    models = UsedModels.of(report)
     result: dict[str, Any] = {
+        "models": models and models._asdict(),
         "files": {
             "truth": len(labels.row),
             "report": len(report.images),
@@ -352,7 +377,8 @@ def evaluate(report: Report, truth: Truth, precision: float | None = None) -> di
         "missed_copies": _missed_copies(report, labels, contents, joins.wrong),
     }
     if precision is not None:
-        result["calibration"] = {"precision": precision, "scores": contents.calibrate(precision)}
+        scores = contents.calibrate(precision, models)
+        result["calibration"] = {"precision": precision, "scores": scores}
     return result
 
 
@@ -592,8 +618,11 @@ class _Contents:
         best[asker[by_rank]] = edge[by_rank]  # the last one stays
         return np.asarray(best[inverse], np.int64)
 
-    def calibrate(self, precision: float) -> list[dict[str, Any]]:
-        """Find the threshold of each stage's score that reaches a precision."""
+    def calibrate(self, precision: float, models: UsedModels | None) -> list[dict[str, Any]]:
+        """Find the threshold of each stage's score that reaches a precision.
+
+        The score of a model says nothing of another's, so ``use`` names both options.
+        """
         truth = self._truth_of_contents()
         known = (truth[self.a] >= 0) & (truth[self.b] >= 0)
         same = truth[self.a] == truth[self.b]
@@ -607,13 +636,18 @@ class _Contents:
             for other in later:
                 here &= other < 0.0
             found = threshold_for(precision, values[here], same[here])
+            model = getattr(models, score.model, None) if score.model else None
+            # A learned model compares other pairs too; see GlobalSettings.
+            near = "" if model and model != DESCRIPTOR else " whose keys are near"
             results.append(
                 {
                     "score": score.column,
                     "option": score.option,
                     "compared": score.pairs,
-                    "meaning": score.meaning,
+                    "meaning": score.meaning.format(near=near),
+                    "model": model,
                     **found,
+                    "use": _option_line(score, model, found["threshold"]),
                 }
             )
         return results
@@ -625,6 +659,14 @@ class _Contents:
         result[content] = truth
         result[content[1:][content[1:] == content[:-1]]] = -1
         return result
+
+
+def _option_line(score: _Score, model: str | None, threshold: float | None) -> str | None:
+    """Return the options that take a threshold, and the model that it is for, to the next run."""
+    if threshold is None:
+        return None
+    words = [f"--{score.model}={model}"] if model else []
+    return shlex.join([*words, f"--{score.option}={threshold}"])
 
 
 def threshold_for(
@@ -757,6 +799,11 @@ def to_text(result: dict[str, Any]) -> str:
         f"{count(files['report'])} files)",
         f"truth   {one_line(result['truth'])} ({count(files['truth'])} files)",
     ]
+    if models := result["models"]:
+        used = [models["global_model"], models["local_model"]]
+        parts.append(f"models  {', '.join(one_line(name) for name in used if name)}")
+        if (value := models["global_threshold"]) is not None:
+            parts[-1] += f" (global_threshold {value:g})"
     if number := files["truth_without_row"]:
         parts.append(f"in the truth alone   {count(number)} (each counts as a group of its own)")
     if number := files["report_without_truth"]:
@@ -839,4 +886,6 @@ def _calibration_lines(precision: float, scores: list[dict[str, Any]]) -> list[s
             f"{count(score['copies'])} of them copies",
             f"    {score['meaning']}",
         ]
+        if score["use"] and score["model"]:
+            lines.append(f"    valid for this model alone: {one_line(score['use'])}")
     return lines

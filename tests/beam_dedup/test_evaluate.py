@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_dedup import cli, evaluate
+from beam_dedup import cli, evaluate, options
 from beam_dedup.options import UsageError
 from beam_dedup.reports import Report
 from tests.transforms.reporting.made import failed_row, image_row, write_by_hand
@@ -106,9 +107,11 @@ EDGES = (
 )
 
 
-def _write(folder: Path, images: Any = IMAGES, edges: Any = EDGES, truth: str = TRUTH) -> list[str]:
+def _write(
+    folder: Path, images: Any = IMAGES, edges: Any = EDGES, truth: str = TRUTH, **more: Any
+) -> list[str]:
     """Write report and truth; return the arguments that name them."""
-    write_by_hand(folder / "report", "run-1", images, [], edges)
+    write_by_hand(folder / "report", "run-1", images, [], edges, **more)
     (folder / "truth.csv").write_text(truth, encoding="utf-8")
     return ["evaluate", f"--report={folder / 'report'}", f"--truth={folder / 'truth.csv'}"]
 
@@ -435,6 +438,64 @@ def test_the_command_prints_tables(tmp_path: Path, capsys: Capture) -> None:
     text = capsys.readouterr().out
     assert "--global_threshold none: no threshold reaches this precision" in text
     assert "--local_threshold 0.4000: precision 0.8000, recall 1.0000" in text
+
+
+CLIP = "clip:ViT-B-32/my weights.safetensors"
+OPTIONS = {"global_model": CLIP, "local_model": "loftr", "global_reject": 0.62, "verify": True}
+
+
+def test_a_threshold_is_for_the_model_of_its_report(tmp_path: Path, capsys: Capture) -> None:
+    words = _write(tmp_path, options=OPTIONS)
+    assert cli.main([*words, "--precision=0.6"]) == 0
+    text = capsys.readouterr().out
+    assert f"\nmodels  {CLIP}, loftr (global_threshold 0.62)\n" in text
+    # The model rejects whatever the keys say, so the option means something else.
+    assert "    below it stage 3 rejects a pair; at or above it the pair goes on\n" in text
+    lines = [line for line in text.split("\n") if "valid for this model alone" in line]
+    assert lines == [
+        f"    valid for this model alone: '--global_model={CLIP}' --global_threshold=0.2",
+        "    valid for this model alone: --local_model=loftr --local_threshold=0.1",
+    ]
+    found = _evaluate(tmp_path / "again", "0.6", options=OPTIONS)
+    assert found["models"] == {
+        "global_model": CLIP, "local_model": "loftr", "global_threshold": 0.62,
+    }  # fmt: skip
+    assert [(score["model"], score["use"]) for score in found["calibration"]["scores"]] == [
+        (None, None),
+        (CLIP, f"'--global_model={CLIP}' --global_threshold=0.2"),
+        ("loftr", "--local_model=loftr --local_threshold=0.1"),
+    ]
+
+
+def test_the_option_line_is_what_run_takes(tmp_path: Path) -> None:
+    options_of = {**OPTIONS, "global_model": "descriptor", "local_model": "sift"}
+    scores = _evaluate(tmp_path, "0.5", options=options_of)["calibration"]["scores"]
+    words = [word for score in scores for word in shlex.split(score["use"])]
+    config, _, _ = options.parse(["--input=x", "--dry_run", *words])
+    assert (config.global_model, config.local_model) == ("descriptor", "sift")
+    thresholds = (config.color_threshold, config.global_threshold, config.local_threshold)
+    assert thresholds == (0.3, 0.2, 0.1)
+    assert "whose keys are near" in scores[1]["meaning"]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "models"),
+    [
+        ({}, None),
+        ({"verify": False, "global_model": "descriptor", "local_model": "orb"}, None),
+        ({"verify": False, "global_model": CLIP}, (CLIP, None, None)),
+        # A report of before there were models to choose.
+        ({"verify": True, "global_reject": 0.4}, ("descriptor", "orb", 0.4)),
+        ({"verify": True, "local_model": None}, ("descriptor", "orb", None)),
+    ],
+)
+def test_models_that_did_not_run_are_not_named(
+    tmp_path: Path, recorded: dict[str, Any], models: tuple[Any, ...] | None
+) -> None:
+    found = _evaluate(tmp_path, "0.5", options=recorded)
+    assert found["models"] == (models and evaluate.UsedModels(*models)._asdict())
+    text = evaluate.to_text({"report": "r", "run_id": "1", "truth": "t", **found})
+    assert ("\nmodels  " in text) == (models is not None)
 
 
 def test_nothing_wrong_is_said(tmp_path: Path, capsys: Capture) -> None:

@@ -122,8 +122,11 @@ def run_report(
             check(files)
 
 
-def write_by_hand(output, run_id, images=IMAGES, groups=GROUPS, edges=EDGES, counts=None):
-    """Write a report without a pipeline, which also takes rows that ``WriteReport`` refuses."""
+def write_by_hand(output, run_id, images=IMAGES, groups=GROUPS, edges=EDGES, counts=None, **more):
+    """Write a report without a pipeline, which also takes rows that ``WriteReport`` refuses.
+
+    What is given beyond that goes into its summary.
+    """
     store = open_store(str(output))
     files, tallies = [], EMPTY
     for name, rows in (("images", images), ("groups", groups), ("edges", edges)):
@@ -138,7 +141,7 @@ def write_by_hand(output, run_id, images=IMAGES, groups=GROUPS, edges=EDGES, cou
             file.write(b"by hand\n")
         files.append(drafts.describe("report.csv", len(images)))
         with drafts.write("summary.json") as file:
-            file.write(json_bytes({"counts": counts}))
+            file.write(json_bytes({"counts": counts, **more}))
         files.append(drafts.describe("summary.json", None))
         publish_report(store, drafts, run_id, "2026-01-01T00:00:00+00:00", counts, files)
 
