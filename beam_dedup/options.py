@@ -447,6 +447,7 @@ def cascade_settings(config: PipelineConfig) -> CascadeSettings:
             reject_differing=settings.layout_reject,
             verify=settings.verify,
             relations=frozenset(config.duplicate_relations),
+            within_label=config.within_label,
         ),
         global_reject=settings.global_reject,
         local_accept=settings.local_accept,
@@ -534,18 +535,24 @@ def _models(values: argparse.Namespace, config: PipelineConfig, run: RunConfig) 
     names = (config.global_model, config.settings.local_model)
     if names == (DESCRIPTOR, ORB.name):
         return Models(execution=execution)
+    from transforms.models.labels import find_or_make, read_names
     from transforms.models.resolve import resolve_global, resolve_local
     from transforms.models.weights import Finder
 
     finder = Finder(model_cache(values.model_cache), frozenset(values.accept_license or ()))
     try:
-        execution = _execution(config, run)
+        # Before any file of weights is read, which takes longer.
+        labels = read_names(config.labels) if config.labels else ()
+        model = resolve_global(
+            names[0], dataclasses.replace(finder, sha256=values.global_model_sha256)
+        )
         return Models(
-            resolve_global(
-                names[0], dataclasses.replace(finder, sha256=values.global_model_sha256)
-            ),
+            model,
             resolve_local(names[1], dataclasses.replace(finder, sha256=values.local_model_sha256)),
-            None,
+            # A dry run writes nothing, and an estimate asks for no label.
+            find_or_make(labels, model, finder.cache).labels
+            if labels and not values.dry_run
+            else None,
             execution,
         )
     except ModelError as error:

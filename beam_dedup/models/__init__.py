@@ -5,4 +5,5 @@
 - ``fetch``: download into the cache; the only code of this program that downloads anything but
   images.
 - ``verify``: hash again what the cache holds.
+- ``labels``: embed the names of ``--labels`` ahead of a run.
 """

@@ -19,6 +19,7 @@ _SUBCOMMANDS: Final = {
     "list": "what there is: size, licence, source, SHA-256, use, and whether it is in the cache",
     "fetch": "download weights into the cache, or go on where a download ended",
     "verify": "hash again what the cache holds, and say what has changed",
+    "labels": "embed the names of --labels with CLIP, once, ahead of a run",
 }
 
 
