@@ -6,6 +6,7 @@ model's network scales the values.
 """
 
 import dataclasses
+import math
 from typing import Final
 
 import numpy as np
@@ -25,6 +26,10 @@ INTERPOLATIONS: Final = {
 # A decode at a reduced size is taken where it leaves this many times the pixels that the model
 # sees: what libjpeg's reduction does to the finest detail is gone after the resize.
 _REDUCED_FROM: Final = 4
+# A strip that would be resized to more than so many squares is resized in its middle alone: of
+# 32 x 63,520 pixels a shorter side of 256 would make 390 MB.
+_LONGEST: Final = 4
+_REACH: Final = 3  # source pixels on which a resized one depends, on either side: 2, and rounding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,21 +81,43 @@ class Preparation:
         Returns:
             uint8 [crop, crop, 3].
         """
-        height, width = pixels.shape[:2]
-        size = (self.resize, self.resize)
-        if self.mode == "shortest":
-            # The longer side is cut down to whole pixels, as torchvision does.
-            shorter = min(width, height)
-            size = (
-                max(self.resize, int(self.resize * width / shorter)),
-                max(self.resize, int(self.resize * height / shorter)),
-            )
         image = Image.fromarray(pixels)
+        size = self._resized(*image.size)
+        left, top = (round((side - self.crop) / 2.0) for side in size)
+        if max(size) > _LONGEST * self.resize:
+            return np.array(self._middle(image, size, (left, top)), np.uint8)
         if image.size != size:
             image = image.resize(size, INTERPOLATIONS[self.interpolation])
-        left, top = (round((side - self.crop) / 2.0) for side in size)
         image = image.crop((left, top, left + self.crop, top + self.crop))
         return np.array(image, np.uint8)
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        if self.mode == "squash":
+            return self.resize, self.resize
+        # The longer side is cut down to whole pixels, as torchvision does.
+        shorter = min(width, height)
+        return int(self.resize * width / shorter), int(self.resize * height / shorter)
+
+    def _middle(
+        self, image: Image.Image, size: tuple[int, int], corner: tuple[int, int]
+    ) -> Image.Image:
+        """Make only what is cut out of the resized picture, from what it depends on."""
+        edges, box = [], []
+        for side, resized, first in zip(image.size, size, corner, strict=True):
+            scale = side / resized
+            start, stop = first * scale, (first + self.crop) * scale
+            # Pillow rounds a box to single precision: close to 0 that loses nothing.
+            reach = _REACH * max(scale, 1.0)
+            low = max(0, math.floor(start - reach))
+            edges.append((low, min(side, math.ceil(stop + reach))))
+            box.append((start - low, stop - low))
+        (left, right), (top, bottom) = edges
+        (x_start, x_stop), (y_start, y_stop) = box
+        return image.crop((left, top, right, bottom)).resize(
+            (self.crop, self.crop),
+            INTERPOLATIONS[self.interpolation],
+            box=(x_start, y_start, x_stop, y_stop),
+        )
 
     def unpack(self, inputs: bytes) -> _Bytes:
         """Return pictures that were packed one behind the other: uint8 [n, crop, crop, 3]."""

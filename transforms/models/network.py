@@ -13,7 +13,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from transforms.models.spec import GlobalModel
+from transforms.imaging.errors import one_line
+from transforms.imaging.preparation import Preparation
+from transforms.models.spec import GlobalModel, ModelError, Weights
 
 
 class Network(Protocol):
@@ -49,3 +51,41 @@ def load_network(model: GlobalModel, device: str) -> Network:
     family = importlib.import_module(f"transforms.models.{model.family}")
     network: Network = family.load(model, device)
     return network
+
+
+def needs_of(model: GlobalModel) -> tuple[Weights, Preparation]:
+    """Return the weights and the preparation of a learned model, which has both."""
+    if model.weights is None or model.preparation is None:
+        raise ValueError(f"model {model.name!r} has no weights or no preparation")
+    return model.weights, model.preparation
+
+
+def dimensions_of(network: Network, preparation: Preparation, path: str) -> int:
+    """Run a network on two grey pictures, to learn what it gives.
+
+    Args:
+        network: of a file that says nothing about itself.
+        preparation: what it shall take.
+        path: of the file.
+
+    Returns:
+        The length of a vector.
+
+    Raises:
+        ModelError: it refuses such a batch, or gives no vector for each.
+    """
+    side = preparation.crop
+    try:
+        vectors = network(np.full((2, side, side, 3), 128, np.uint8))
+    except Exception as error:  # whatever a program raises that someone else wrote
+        raise ModelError(
+            f"model {path!r} does not run on float32 [2, 3, {side}, {side}]: {told_by(error)}"
+        ) from error
+    if vectors.ndim != 2 or len(vectors) != 2 or not vectors.shape[1]:
+        raise ModelError(f"model {path!r} gives {list(vectors.shape)} for 2 pictures, not [2, d]")
+    return int(vectors.shape[1])
+
+
+def told_by(error: Exception) -> str:
+    """Return an error of a library as one line."""
+    return f"{type(error).__name__}: {one_line(str(error))}"
