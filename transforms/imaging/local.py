@@ -3,9 +3,11 @@
 ``verify`` lays one picture over the other (as a whole where an orientation is known, else by
 matched points and a robust similarity transform), and compares them block by block: the normalised
 cross-correlation of luma where there is texture, the tone where there is none, and the chroma.
+``questions`` does the same for matches that come from elsewhere, such as a learned model.
 """
 
 import dataclasses
+from collections.abc import Generator
 from typing import Final, NamedTuple, Optional
 
 import numpy as np
@@ -36,12 +38,17 @@ __all__ = [
     "ACCEPT_SCORE",
     "RELATIONS",
     "REVIEW_SCORE",
+    "Fit",
     "LocalEvidence",
     "LocalSettings",
+    "Question",
+    "questions",
     "verify",
 ]
 
 _Doubles = npt.NDArray[np.float64]
+#: A similarity transform between two pictures, float64 [2, 3], and the matches that agree with it.
+Fit = tuple[_Doubles, int]
 # What pixels can tell: the exact levels are decided by hashes.
 RELATIONS: Final = tuple(name for name in ALL_RELATIONS if name not in ("exact", "pixels"))
 ACCEPT_SCORE: Final = 0.5
@@ -108,6 +115,14 @@ class LocalEvidence(NamedTuple):
     score: float  # 0..1, 4 decimals: meets accept_score and review_score
 
 
+class Question(NamedTuple):
+    """Asks where a picture, turned, lies in another, by points that are matched."""
+
+    a: Picture
+    b: Picture
+    turn: int  # EXIF orientation 1..8 in which a is to be matched
+
+
 _NO_EVIDENCE: Final = LocalEvidence(0, 0.0, 0.0, 0.0, 0.0, "similar", 0, 0.0)
 
 
@@ -142,11 +157,56 @@ def verify(
         raise ValueError(f"features must be of one kind, got {kinds[0]!r}, {kinds[1]!r}")
     first = orientation_hint is not None and orientation.is_mirror(orientation_hint)
     senses = (first, not first) if mirrored is None else (mirrored,)
+    # Points tell their own direction, so that a turn is nothing to them, but a mirror is.
+    turns = tuple(2 if sense else 1 for sense in senses)
+    asked = questions(a, b, turns, settings=settings, orientation_hint=orientation_hint)
+    try:
+        question = next(asked)
+        while True:
+            question = asked.send(_answer(question, settings))
+    except StopIteration as done:
+        evidence: LocalEvidence = done.value
+        return evidence
+
+
+def _answer(question: Question, settings: LocalSettings) -> Optional[Fit]:
+    """Match the points of two pictures, the first as it is or mirrored."""
+    of_a = question.a.mirrored if question.turn == 2 else question.a.features
+    return fit_points(of_a, question.b.features, settings.min_inliers, settings.inlier_pixels)
+
+
+def questions(
+    a: Picture,
+    b: Picture,
+    turns: tuple[int, ...],
+    *,
+    settings: LocalSettings,
+    orientation_hint: Optional[int] = None,
+) -> Generator[Question, Optional[Fit], LocalEvidence]:
+    """Compare two pictures as ``verify`` does, but ask the caller for the matched points.
+
+    Nothing is asked where the comparison as a whole is enough, nor once an answer is.
+
+    Args:
+        a: a picture, whose features are asked for their size alone.
+        b: another.
+        turns: the EXIF orientations in which a may be matched with b, likeliest first.
+        settings: what to ask.
+        orientation_hint: as in ``verify``.
+
+    Yields:
+        Questions. The answer to each is the transform from its first picture, turned, to its
+        second one, or None if there is none.
+
+    Returns:
+        The evidence.
+    """
     if _comes_first(b, a):
         hint = orientation_hint and orientation.inverse_orientation(orientation_hint)
-        found = _verify(b, a, settings, hint, senses)
+        back = tuple(orientation.inverse_orientation(turn) for turn in turns)
+        found = yield from _verify(b, a, settings, hint, back)
         return found._replace(area_a=found.area_b, area_b=found.area_a, derived=-found.derived)
-    return _verify(a, b, settings, orientation_hint, senses)
+    return (yield from _verify(a, b, settings, orientation_hint, turns))
 
 
 def _comes_first(a: Picture, b: Picture) -> bool:
@@ -168,8 +228,8 @@ def _verify(
     b: Picture,
     settings: LocalSettings,
     hint: Optional[int],
-    senses: tuple[bool, ...],
-) -> LocalEvidence:
+    turns: tuple[int, ...],
+) -> Generator[Question, Optional[Fit], LocalEvidence]:
     best, whole = _NO_EVIDENCE, None
     if hint is not None:
         whole = whole_transform(a.grey.shape, b.grey.shape, hint)
@@ -179,17 +239,20 @@ def _verify(
             return best
         if best.score < settings.review_score and best.overlap >= _ALIGNED:
             return best  # well aligned already: what differs is what the two show
-    for mirror in senses:
-        fitted = _fit(a, b, mirror, settings)
-        if fitted is None:
+    for turn in turns:
+        answer = yield Question(a, b, turn)
+        if answer is None:
             continue
+        transform, inliers = answer
+        if turn != 1:
+            transform = compose(transform, orientation.matrix(turn, *a.features.size))
         if (
             whole is not None
             and best.score >= settings.accept_score
-            and corner_misfit(a.features.size, fitted[0], whole) <= _SAME_PLACE
+            and corner_misfit(a.features.size, transform, whole) <= _SAME_PLACE
         ):
             return best  # points say the same
-        evidence = _compare(a, b, fitted[0], fitted[1], settings)
+        evidence = _compare(a, b, transform, inliers, settings)
         # A score that ends the pair is a bound, which no other has to exceed.
         if (
             evidence.score > best.score + _BETTER
@@ -197,20 +260,9 @@ def _verify(
             or best is _NO_EVIDENCE
         ):
             best = evidence
-        if best.score >= settings.review_score or fitted[1] >= _SURE_INLIERS:
+        if best.score >= settings.review_score or inliers >= _SURE_INLIERS:
             break
     return best
-
-
-def _fit(
-    a: Picture, b: Picture, mirror: bool, settings: LocalSettings
-) -> Optional[tuple[_Doubles, int]]:
-    """Return the transform from a to b, of a as it is or mirrored, with the matches that agree."""
-    of_a = a.mirrored if mirror else a.features
-    found = fit_points(of_a, b.features, settings.min_inliers, settings.inlier_pixels)
-    if found is None or not mirror:
-        return found
-    return compose(found[0], orientation.matrix(2, *a.features.size)), found[1]
 
 
 def _compare(

@@ -20,9 +20,11 @@ __all__ = [
     "KINDS",
     "LocalFeatures",
     "extract",
+    "fit_matches",
     "fit_points",
     "grey_of",
     "mirror_features",
+    "no_features",
 ]
 
 _Floats = npt.NDArray[np.float32]
@@ -94,6 +96,17 @@ class LocalFeatures:
             points.reshape(count, _POINT_FIELDS).astype(np.float32),
             found.reshape(count, length),
         )
+
+
+def no_features(width: int, height: int) -> LocalFeatures:
+    """Return what a thumbnail has whose points are matched elsewhere, by a learned model.
+
+    Args:
+        width: of the thumbnail, pixels.
+        height: of the same.
+    """
+    none = np.zeros((0, _POINT_FIELDS), np.float32)
+    return LocalFeatures("none", (width, height), none, np.zeros((0, 0), np.uint8))
 
 
 def extract(thumb: _Bytes, *, kind: str = "orb", max_points: int = 200) -> LocalFeatures:
@@ -224,21 +237,45 @@ def fit_points(
         return None
     points_a, points_b = of_a.points[first], of_b.points[second]
     kept = _consistent(points_b[:, 3] - points_a[:, 3], np.log2(points_b[:, 2] / points_a[:, 2]))
-    if np.count_nonzero(kept) < least:
+    return fit_matches(points_a[:, :2], points_b[:, :2], least, pixels, kept)
+
+
+def fit_matches(
+    points_a: _Floats,
+    points_b: _Floats,
+    least: int,
+    pixels: float,
+    likely: Optional[_Mask] = None,
+    tries: int = 100,
+) -> Optional[tuple[_Doubles, int]]:
+    """Return a similarity transform from a to b with the number of matches that agree with it.
+
+    Args:
+        points_a: float32 [n, 2], x and y of pixel centres of a.
+        points_b: float32 [n, 2], of b, in the same order.
+        least: matches that must agree.
+        pixels: the largest error of one that does, in b.
+        likely: bool [n], the matches that the transform is made of; all if None.
+        tries: of RANSAC, at most.
+
+    Returns:
+        float64 [2, 3] and the number; None if there is no such transform.
+    """
+    some_a, some_b = (points_a, points_b) if likely is None else (points_a[likely], points_b[likely])
+    if len(some_a) < least:
         return None
     # OpenCV seeds the generator of its RANSAC with a constant on every call.
     found, _ = cv2.estimateAffinePartial2D(
-        points_a[kept, :2], points_b[kept, :2], method=cv2.RANSAC,
-        ransacReprojThreshold=pixels, maxIters=100, confidence=0.995,
-        refineIters=10,
+        some_a, some_b, method=cv2.RANSAC, ransacReprojThreshold=pixels, maxIters=tries,
+        confidence=0.995, refineIters=10,
     )  # fmt: skip
     if found is None or not np.isfinite(found).all():
         return None
     transform = np.asarray(found, np.float64)
     if not 1.0 / _MAX_SCALE <= size_ratio(transform) <= _MAX_SCALE:
         return None
-    # Directions and sizes are rough, so that all matches are asked in the end.
-    misfit = points_a[:, :2] @ transform[:, :2].T + transform[:, 2] - points_b[:, :2]
+    # What makes a match likely is rough, so that all are asked in the end.
+    misfit = points_a @ transform[:, :2].T + transform[:, 2] - points_b
     count = int(np.count_nonzero((misfit * misfit).sum(axis=1) <= pixels**2))
     if count < least:
         return None
