@@ -399,7 +399,9 @@ def _compare_locals(pair: _Pair, edge: Edge) -> Edge:
     evidence = result.inference.value
     if isinstance(evidence, LocalEvidence):
         return judge_local(edge, pair.texture, evidence, _local_thresholds(pair.settings))
-    broken = a._replace(error_stage="local", error_type="other", error_message=str(evidence))
+    broken = a._replace(
+        error_stage="local", error_type=evidence.error_type, error_message=evidence.message
+    )
     return reviewed(edge, broken, "local")
 
 

@@ -12,6 +12,7 @@ import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInference
 
 from transforms.imaging.local import LocalEvidence
+from transforms.models.session import Failed
 from transforms.outputs import several_outputs
 from transforms.records import Edge, LocalPair, StageStats
 from transforms.telemetry import STATS, MeteredDoFn
@@ -86,7 +87,7 @@ class _JudgeDoFn(MeteredDoFn):
     def process(self, result: PredictionResult) -> Iterator[tuple[bytes, Edge]]:
         pair: LocalPair = result.example
         self.meter.add(result.inference)
-        evidence = result.inference.value
+        evidence: LocalEvidence | Failed = result.inference.value
         if isinstance(evidence, LocalEvidence):
             edge = judge_local(pair.edge, pair.texture, evidence, self.thresholds)
         else:
@@ -94,8 +95,8 @@ class _JudgeDoFn(MeteredDoFn):
                 verdict="review",
                 decided_by=STAGE,
                 error_stage=STAGE,
-                error_type="other",
-                error_message=f"{str(evidence)!r:.200}",
+                error_type=evidence.error_type,
+                error_message=evidence.message,
                 failed_member=pair.edge.a,
             )
         self.meter.items_out += edge.verdict == "accept"
@@ -108,7 +109,7 @@ class VerifyLocals(beam.PTransform):
     """Decide pairs by their local features.
 
     Attributes:
-        handler: takes ``LocalPair``, gives ``LocalEvidence`` or the error.
+        handler: takes ``LocalPair``, gives ``LocalEvidence`` or ``Failed``.
         thresholds: what the score decides.
     """
 

@@ -8,7 +8,7 @@ cross-correlation of luma where there is texture, the tone where there is none, 
 
 import dataclasses
 from collections.abc import Generator
-from typing import Final, NamedTuple, Optional
+from typing import Final, Generic, NamedTuple, Optional, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,7 @@ __all__ = [
 _Doubles = npt.NDArray[np.float64]
 #: A similarity transform between two pictures, float64 [2, 3], and the matches that agree with it.
 Fit = tuple[_Doubles, int]
+_Picture = TypeVar("_Picture", bound=Picture)
 # What pixels can tell: the exact levels are decided by hashes.
 RELATIONS: Final = tuple(name for name in ALL_RELATIONS if name not in ("exact", "pixels"))
 ACCEPT_SCORE: Final = 0.5
@@ -115,11 +116,11 @@ class LocalEvidence(NamedTuple):
     score: float  # 0..1, 4 decimals: meets accept_score and review_score
 
 
-class Question(NamedTuple):
+class Question(NamedTuple, Generic[_Picture]):
     """Asks where a picture, turned, lies in another, by points that are matched."""
 
-    a: Picture
-    b: Picture
+    a: _Picture
+    b: _Picture
     turn: int  # EXIF orientation 1..8 in which a is to be matched
 
 
@@ -169,20 +170,20 @@ def verify(
         return evidence
 
 
-def _answer(question: Question, settings: LocalSettings) -> Optional[Fit]:
+def _answer(question: Question[Picture], settings: LocalSettings) -> Optional[Fit]:
     """Match the points of two pictures, the first as it is or mirrored."""
     of_a = question.a.mirrored if question.turn == 2 else question.a.features
     return fit_points(of_a, question.b.features, settings.min_inliers, settings.inlier_pixels)
 
 
 def questions(
-    a: Picture,
-    b: Picture,
+    a: _Picture,
+    b: _Picture,
     turns: tuple[int, ...],
     *,
     settings: LocalSettings,
     orientation_hint: Optional[int] = None,
-) -> Generator[Question, Optional[Fit], LocalEvidence]:
+) -> Generator[Question[_Picture], Optional[Fit], LocalEvidence]:
     """Compare two pictures as ``verify`` does, but ask the caller for the matched points.
 
     Nothing is asked where the comparison as a whole is enough, nor once an answer is.
@@ -224,12 +225,12 @@ def _comes_first(a: Picture, b: Picture) -> bool:
 
 
 def _verify(
-    a: Picture,
-    b: Picture,
+    a: _Picture,
+    b: _Picture,
     settings: LocalSettings,
     hint: Optional[int],
     turns: tuple[int, ...],
-) -> Generator[Question, Optional[Fit], LocalEvidence]:
+) -> Generator[Question[_Picture], Optional[Fit], LocalEvidence]:
     best, whole = _NO_EVIDENCE, None
     if hint is not None:
         whole = whole_transform(a.grey.shape, b.grey.shape, hint)

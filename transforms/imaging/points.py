@@ -261,7 +261,9 @@ def fit_matches(
     Returns:
         float64 [2, 3] and the number; None if there is no such transform.
     """
-    some_a, some_b = (points_a, points_b) if likely is None else (points_a[likely], points_b[likely])
+    some_a, some_b = (
+        (points_a, points_b) if likely is None else (points_a[likely], points_b[likely])
+    )
     if len(some_a) < least:
         return None
     # OpenCV seeds the generator of its RANSAC with a constant on every call.

@@ -73,7 +73,8 @@ def load(model: LocalModel, device: str) -> "DiskLightGlue":
     # The published checkpoint has the weights in a dictionary of this name.
     nested = state.get("extractor")
     fill(disk, nested if isinstance(nested, dict) else state, of_disk, "DISK")
-    lightglue = LightGlue(None, input_dim=_DESCRIPTOR)
+    build: Any = LightGlue  # its annotation leaves out None, which downloads nothing
+    lightglue = build(None, input_dim=_DESCRIPTOR)
     state = _renamed(read_state_dict(of_lightglue), lightglue.conf.n_layers)
     fill(lightglue, state, of_lightglue, "LightGlue for DISK")
     return DiskLightGlue(disk.eval().to(device), lightglue.eval().to(device), device)

@@ -4,6 +4,7 @@ J. Sun et al., "LoFTR: detector-free local feature matching with transformers", 
 doi 10.1109/CVPR46437.2021.00881; the network is kornia's.
 """
 
+import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -62,8 +63,9 @@ def load(model: LocalModel, device: str) -> "LoftrMatcher":
     from kornia.feature.loftr.loftr import default_cfg
 
     (weights,) = model.weights
-    coarse = {**default_cfg["coarse"], "temp_bug_fix": model.variant == "indoor_new"}
-    network = LoFTR(pretrained=None, config={**default_cfg, "coarse": coarse})
+    config: dict[str, Any] = copy.deepcopy(default_cfg)
+    config["coarse"]["temp_bug_fix"] = model.variant == "indoor_new"
+    network = LoFTR(pretrained=None, config=config)
     state = read_state_dict(weights)
     # As the published checkpoints have it.
     state = {name.removeprefix("matcher."): tensor for name, tensor in state.items()}

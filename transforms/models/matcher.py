@@ -12,6 +12,7 @@ from transforms.features import decode_thumbnail
 from transforms.imaging.alignment import Picture
 from transforms.imaging.local import LocalEvidence, LocalSettings, verify
 from transforms.imaging.points import LocalFeatures
+from transforms.models.session import Failed
 from transforms.records import LocalPair, MemberRecord
 from transforms.rounds import ALIGNED_BITS
 from transforms.telemetry import Timed
@@ -26,12 +27,12 @@ class MatchPair:
         self.held = held
         self._pictures: OrderedDict[bytes, Picture] = OrderedDict()
 
-    def __call__(self, pair: LocalPair) -> LocalEvidence | cv2.error:
-        """Return the evidence of one pair, or the error with which OpenCV refused it."""
+    def __call__(self, pair: LocalPair) -> LocalEvidence | Failed:
+        """Return the evidence of one pair, or why OpenCV refused it."""
         try:
             return self._verify(pair)
         except cv2.error as error:
-            return error
+            return Failed("other", f"{str(error)!r:.200}")
 
     def _verify(self, pair: LocalPair) -> LocalEvidence:
         # Beyond this distance the best of the eight orientations is a matter of chance.
@@ -88,7 +89,7 @@ class MatcherHandler(ModelHandler[LocalPair, PredictionResult, MatchPair]):
             inference_args: none are taken.
 
         Yields:
-            Per pair, as ``Timed``, its evidence or the error.
+            Per pair, as ``Timed``, its evidence or ``Failed``.
         """
         for pair in batch:
             yield PredictionResult(pair, Timed.call(model, pair))

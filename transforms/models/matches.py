@@ -85,7 +85,8 @@ def no_matches() -> Matches:
 
 def is_tiny(view: View) -> bool:
     """Tell whether a picture is too small to match anything."""
-    return min(view.pixels.shape[:2]) < LEAST_SIDE
+    height, width = view.pixels.shape[:2]
+    return bool(min(height, width) < LEAST_SIDE)
 
 
 def fill(
