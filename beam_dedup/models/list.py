@@ -66,9 +66,6 @@ def _row(entry: Entry, cache: str) -> dict[str, Any]:
         "sha256_source": source.sha256_source or None,
         "sha256_fetched": receipt.sha256 if receipt else None,
         "use": entry.use,
-        "reject_similarity": entry.reject_similarity,
-        "propose_similarity": entry.propose_similarity if entry.threshold_source else None,
-        "threshold_source": entry.threshold_source or None,
         "path": path if here else None,
     }
 

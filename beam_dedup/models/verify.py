@@ -12,7 +12,7 @@ from beam_dedup.options import UsageError
 from transforms.models import catalogue
 from transforms.models.catalogue import Entry, Source
 from transforms.models.spec import ModelError
-from transforms.models.weights import Receipt, difference, sha256_of
+from transforms.models.weights import RECEIPT, Receipt, difference, sha256_of
 
 _OK, _CHANGED, _UNKNOWN, _MISSING, _UNREADABLE = "ok", "changed", "unknown", "missing", "unreadable"
 _WRONG: Final = frozenset({_CHANGED, _MISSING, _UNREADABLE})
@@ -77,10 +77,8 @@ def weights_below(folder: str) -> Iterator[str]:
             path = os.path.join(parent, name)
             if not name.endswith(_OURS):
                 yield path
-            elif name.endswith(".json") and not name.endswith(".part.json"):
-                weights = path.removesuffix(".json")
-                if not os.path.exists(weights):
-                    yield weights
+            elif name.endswith(RECEIPT) and not os.path.exists(path.removesuffix(RECEIPT)):
+                yield path.removesuffix(RECEIPT)
 
 
 def _of_entry(cache: str, entry: Entry) -> Iterator[Verdict]:

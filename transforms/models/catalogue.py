@@ -1,8 +1,9 @@
 """What weights there are: whence, under which licence, with which hash, and what they are good for.
 
 A name is what ``--global_model`` or ``--local_model`` says. The tables hold what a publisher says,
-with the place where it does; where nobody publishes a hash, a size or a threshold, there is none
-here. CLIP's long list is open_clip's own, and is asked for names that are not in ours.
+with the place where it does; where nobody publishes a hash or a size, there is none here. CLIP's
+long list is open_clip's own, and is asked for names that are not in ours. Thresholds are with the
+models themselves: they hold for files of a user's too.
 """
 
 import dataclasses
@@ -18,11 +19,6 @@ HUB: Final = "https://huggingface.co"
 # Licences that allow any use, commercial too, to whoever keeps their notices.
 _ANY_USE: Final = frozenset({"Apache-2.0", "BSD-3-Clause", "MIT"})
 _PART: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_IMAGEDEDUP: Final = (
-    "proposes from the default of imagededup's CNN (min_similarity_threshold in "
-    "https://github.com/idealo/imagededup), which is of other networks; nobody publishes one to "
-    "reject by, so the profile's stands: calibrate both with beam-dedup evaluate"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +51,6 @@ class Entry:
         license_source: where that is said.
         use: what it is good for.
         files: any one of them will do; the first is preferred.
-        reject_similarity: see ``GlobalModel``.
-        propose_similarity: see ``GlobalModel``.
-        threshold_source: where the two come from; empty for models of pairs.
     """
 
     name: str
@@ -65,9 +58,6 @@ class Entry:
     license_source: str
     use: str
     files: tuple[Source, ...]
-    reject_similarity: Optional[float] = None
-    propose_similarity: float = 0.9
-    threshold_source: str = ""
 
     @property
     def any_use(self) -> bool:
@@ -106,6 +96,12 @@ def find(name: str) -> Entry:
     raise ModelError(
         f"there are no weights {name!r} to fetch; beam-dedup models list shows those there are"
     )
+
+
+def has(name: str) -> bool:
+    """Tell whether a name is of weights other than CLIP's, and not of a user's file."""
+    name = _ALIASES.get(name, name)
+    return any(name in table for table in (_EFFICIENTNETS, _SSCD, _LOCALS))
 
 
 def parts(name: str) -> list[Entry]:
@@ -219,7 +215,6 @@ def _clip_entry(name: str, hub: str = "", url: str = "", use: str = "") -> Entry
         *known,
         use or "see open_clip's table of results",
         _clip_sources(hub, url),
-        threshold_source=_IMAGEDEDUP,
     )
 
 
@@ -279,7 +274,6 @@ _EFFICIENTNETS: Final = {
                 round(mebibytes * 2**20),
             ),
         ),
-        threshold_source=_IMAGEDEDUP,
     )
     for name, (file_name, mebibytes) in _TORCHVISION.items()
 }
@@ -306,10 +300,6 @@ _SSCD: Final = {
                 (f"https://dl.fbaipublicfiles.com/sscd-copy-detection/sscd_{kind}.torchscript.pt",),
             ),
         ),
-        propose_similarity=0.75,
-        threshold_source="proposes from the cosine at which nine of ten pairs of DISC are copies, "
-        f"for disc_mixup ({_SSCD_README}, Using SSCD descriptors); nobody publishes one to reject "
-        "by, so the profile's stands: calibrate both with beam-dedup evaluate",
     )
     for kind, use in _SSCD_FILES.items()
 }

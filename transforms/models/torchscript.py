@@ -1,8 +1,9 @@
 """TorchScript files: SSCD as its authors publish it, and what users name.
 
-``sscd`` takes the fetched file, ``sscd:PATH`` and ``torchscript:PATH`` take a user's. TorchScript
-is a program, so it runs only where its user said so: on the client, twice a grey picture, to see that
-it takes pictures and gives vectors (about as long as reading it takes), and on the workers.
+``sscd`` and ``sscd:disc_large`` take fetched files; ``sscd:PATH`` and ``torchscript:PATH`` take a
+user's. TorchScript is a program, so it runs only where its user said so: on the client, twice a
+grey picture, to see that it takes pictures and gives vectors (about as long as reading it takes),
+and on the workers.
 """
 
 import warnings
@@ -11,6 +12,7 @@ from typing import Final
 import torch
 
 from transforms.imaging.preparation import Preparation
+from transforms.models import catalogue
 from transforms.models.network import Network, dimensions_of, needs_of, told_by
 from transforms.models.sidecar import Sidecar, read_sidecar
 from transforms.models.spec import GlobalModel, ModelError, Weights
@@ -45,7 +47,7 @@ def resolve(text: str, finder: Finder) -> GlobalModel:
     family, separator, path = text.partition(":")
     if not path and (separator or family != "sscd"):
         raise ModelError(f"{family} needs a file, as in {family}:PATH, not {text!r}")
-    weights = finder.file(path) if path else finder.known(family)
+    weights = finder.known(text) if catalogue.has(text) else finder.file(path)
     known = _SSCD if family == "sscd" else read_sidecar(weights.path)
     network = _network(weights, known.preparation, known.output, "cpu")
     return GlobalModel(

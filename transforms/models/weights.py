@@ -6,7 +6,8 @@ from a path that the user names, or as SSCD's own files that the user fetched.
 
 The cache holds a folder for each name of ``catalogue``, made of the name's parts, for example
 ``clip/ViT-B-32/laion2b_s34b_b79k``; in it the file under its publisher's name, and beside a fetched
-file a receipt, the same name with ``.json`` behind it. Files that a person puts there have none.
+file its receipt, the same name with ``.receipt.json`` behind it. Files that a person puts there
+have none.
 """
 
 import dataclasses
@@ -18,13 +19,16 @@ import re
 import shlex
 import zipfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Final, Optional
 
 from transforms.models.catalogue import Entry, Source, find
 from transforms.models.spec import ModelError, Weights
 
 if TYPE_CHECKING:
     import torch
+
+
+RECEIPT: Final = ".receipt.json"  # behind the name of the file that it is of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Receipt:
 
 def receipt_path(path: str) -> str:
     """Return where the receipt of a file of weights is."""
-    return f"{path}.json"
+    return f"{path}{RECEIPT}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -215,7 +215,6 @@ def test_list_shows_every_entry_whole(host: Host, cache: Path, capsys: Capture) 
     assert sscd["size_bytes"] == len(_BODY)
     assert sscd["sha256_fetched"] == _SHA256
     assert sscd["sha256_published"] is None
-    assert sscd["propose_similarity"] == 0.75
     assert next(row for row in rows if row["name"] == "loftr:indoor")["path"] is None
     assert _models("list") == 0
     text = capsys.readouterr().out
@@ -234,7 +233,7 @@ def test_the_cache_is_an_option_too(host: Host, cache: Path, tmp_path: Path) -> 
 
 def test_a_receipt_is_plain_json(host: Host, cache: Path) -> None:
     _fetch(host)
-    written = json.loads((cache / f"{_SSCD}.json").read_text())
+    written = json.loads((cache / f"{_SSCD}.receipt.json").read_text())
     assert set(written) == {"url", "size_bytes", "sha256", "license", "fetched_at"}
     assert Receipt(**written) == Receipt.read(str(cache / _SSCD))
 

@@ -58,7 +58,7 @@ def test_a_file_is_fetched_and_a_receipt_is_written_after_it(host: Host, path: P
         _SHA256,
         "MIT",
     )
-    assert _names(path) == {"file.bin", "file.bin.json"}
+    assert _names(path) == {"file.bin", "file.bin.receipt.json"}
     assert told[-1] == (len(_BODY), len(_BODY))
     assert host.asked == [("/file.bin", None, None)]
 
@@ -179,7 +179,7 @@ def test_what_is_no_file_is_told_in_one_line(
         _run(_put(host), path)
     assert "\n" not in str(caught.value)
     assert not path.exists()
-    assert not Path(f"{path}.json").exists()
+    assert not Path(f"{path}.receipt.json").exists()
 
 
 def test_another_sha256_is_thrown_away(host: Host, path: Path) -> None:

@@ -33,8 +33,6 @@ def test_an_entry_says_what_is_needed_and_invents_nothing(entry: catalogue.Entry
         # A hash without a place where it is published would be our own.
         assert bool(one.sha256) == bool(one.sha256_source)
         assert re.fullmatch(r"([0-9a-f]{64}|[0-9a-f]{8})?", one.sha256)
-    learned_of_pairs = entry.name.startswith(("loftr", "disk_lightglue"))
-    assert bool(entry.threshold_source) != learned_of_pairs
 
 
 @pytest.mark.parametrize(
@@ -57,6 +55,8 @@ def test_licences(name: str, license_: str, any_use: bool) -> None:
 def test_bare_names_and_models_of_several_files() -> None:
     assert find("sscd").name == "sscd:disc_mixup"
     assert find("loftr").name == "loftr:outdoor"
+    assert all(map(catalogue.has, ("sscd", "sscd:disc_large", "loftr:indoor", "efficientnet_b3")))
+    assert not any(map(catalogue.has, ("sscd:file.pt", "loftr:file.ckpt", "disk_lightglue", "")))
     assert [entry.name for entry in parts("loftr")] == ["loftr:outdoor"]
     assert [entry.name for entry in parts("efficientnet_b0")] == ["efficientnet_b0"]
     assert [entry.name for entry in parts("disk_lightglue")] == [

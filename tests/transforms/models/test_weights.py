@@ -152,7 +152,7 @@ class TestFinder:
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"url": 1}', '{"url": 1, "more": 2}'])
 def test_a_receipt_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "w.json").write_text(text)
+    (tmp_path / "w.receipt.json").write_text(text)
     assert Receipt.read(str(tmp_path / "w")) is None
 
 
