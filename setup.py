@@ -53,6 +53,7 @@ setup(
         "pi-heif>=1.0",
         "pillow>=12.1.1,<13",
         "pyarrow>=18",
+        "requests>=2.32.4",
         "rich>=13.9",
         "scipy>=1.14",
         "simplejpeg>=1.9",

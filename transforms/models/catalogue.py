@@ -135,7 +135,7 @@ _CLIP: Final = {
         "timm/vit_large_patch14_clip_224.openai",
         "labels above all; for a GPU",
     ),
-    "clip:ViT-B-16-SigLIP/webli": ("timm/ViT-B-16-SigLIP", "general, labels; finer patches"),
+    "clip:ViT-B-16-SigLIP/webli": ("timm/ViT-B-16-SigLIP", "general, but no labels"),
     "clip:ViT-B-32/metaclip_400m": (
         "timm/vit_base_patch32_clip_224.metaclip_400m",
         "general, labels; small",
