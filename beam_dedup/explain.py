@@ -23,9 +23,16 @@ from transforms.access import Access
 from transforms.cascade import CascadeSettings, global_settings, member_settings
 from transforms.color import compare_at_words, has_transform, judge_colors
 from transforms.contents import content_of
-from transforms.features import failed_record, read_member
+from transforms.embeddings import learned_of
+from transforms.features import failed_record, read_input, read_member
 from transforms.fingerprints import fingerprint
-from transforms.global_features import judge_global, reviewed, similarities, with_embedding
+from transforms.global_features import (
+    GlobalSettings,
+    judge_global,
+    reviewed,
+    similarities,
+    with_embedding,
+)
 from transforms.grouping import words
 from transforms.grouping.rank import deciding_rule
 from transforms.groups import elect
@@ -39,6 +46,7 @@ from transforms.models import global_handler, local_handler
 from transforms.records import (
     Candidate,
     Content,
+    ContentRead,
     Edge,
     Fingerprint,
     ImageRef,
@@ -74,9 +82,11 @@ _OPTIONS = (
     "local_model_sha256",
     "model_cache",
     "device",
+    "labels",
     "max_image_bytes",
     "max_pixels",
 )
+_SEVERAL, _FLAGS = ("accept_license",), ("within_label",)
 # Which evidence meets a threshold, and how; one that is not here is printed with its value alone.
 _AT_LEAST, _AT_MOST = ("at least", operator.ge), ("at most", operator.le)
 _MEETS: dict[str, tuple[str, tuple[str, Callable[[Any, Any], bool]]]] = {
@@ -148,12 +158,14 @@ def main(argv: list[str]) -> int:
     values = _parser().parse_or_help(argv)
     if values is None:
         return 0
-    given = ((name, getattr(values, name)) for name in _OPTIONS)
+    given = [(name, getattr(values, name)) for name in _OPTIONS]
+    given += [(name, value) for name in _SEVERAL for value in getattr(values, name) or ()]
     config, _, _ = options.parse(
         [
             *(f"--input={name}" for name in (values.A, values.B)),
             *(f"--{name}={value}" for name, value in given if value is not None),
-            "--dry_run",
+            *(f"--{name}" for name in _FLAGS if getattr(values, name)),
+            "--output=",  # no dry run, which would make no labels
         ]
     )
     config = dataclasses.replace(config, access=access_of(values))
@@ -182,6 +194,10 @@ def _parser() -> OptionParser:
     group = parser.add_argument_group("what is a copy", "As in beam-dedup run.")
     for name in _OPTIONS:
         group.add_argument(f"--{name}", metavar="VALUE")
+    for name in _SEVERAL:
+        group.add_argument(f"--{name}", metavar="VALUE", action="append")
+    for name in _FLAGS:
+        group.add_argument(f"--{name}", action="store_true")
     return parser
 
 
@@ -205,6 +221,8 @@ def explain(a: str, b: str, config: PipelineConfig) -> dict[str, Any]:
     pair = _Pair(
         _subjects([_measure(ref, config) for ref in _refs((a, b), config.access)]), settings
     )
+    if config.embeds_all:
+        _learn(pair)
     first, second = pair.subjects.values()
     same = first.image.pixel_hash == second.image.pixel_hash
     star = star_candidate(first.content, second.content)
@@ -222,6 +240,7 @@ def explain(a: str, b: str, config: PipelineConfig) -> dict[str, Any]:
         edge = after._replace(verdict="undecided")
     word = None if same else decided
     _mark(stages)
+    _name_models(stages, config)
     return {
         "a": _facts(first),
         "b": _facts(second),
@@ -322,6 +341,27 @@ def _subjects(both: list[_Subject]) -> dict[bytes, _Subject]:
     return {one.content.content: one for one in (first, second)}
 
 
+def _learn(pair: _Pair) -> None:
+    """Embed both images as a run embeds each, and label them."""
+    models = pair.settings.models
+    handler = global_handler(models.global_model, models.execution, batch_size=2)
+    reads = [_content_read(subject, pair.settings) for subject in pair.subjects.values()]
+    for result in handler.run_inference(reads, handler.load_model()):
+        learned = learned_of(result.example, result.inference.value, models.labels)
+        content = result.example.content._replace(learned=learned)
+        name = content.content
+        pair.subjects[name] = pair.subjects[name]._replace(content=content)
+
+
+def _content_read(subject: _Subject, settings: CascadeSettings) -> ContentRead:
+    content, needs = subject.content, member_settings(settings.models)
+    try:
+        inputs = read_input(content, subject.data, needs, settings.limits)
+    except ImageError as error:
+        return ContentRead(content, b"", "decode", error.error_type, error.message)
+    return ContentRead(content, inputs, "", "", "")
+
+
 def _exact_stage(first: _Subject, second: _Subject) -> dict[str, Any]:
     evidence = {
         f"equal_{name}": getattr(first.image, name) == getattr(second.image, name)
@@ -409,6 +449,11 @@ def _local_thresholds(settings: CascadeSettings) -> LocalThresholds:
     return LocalThresholds(settings.local_accept, settings.local_review, settings.relations)
 
 
+def _global_thresholds(settings: GlobalSettings) -> dict[str, float]:
+    bits = {} if settings.learned else {"aligned_bits": ALIGNED_BITS}
+    return {**bits, "global_reject": settings.reject_similarity}
+
+
 def _numbers(settings: Any) -> dict[str, float]:
     """Return the fields of a dataclass that are numbers."""
     fields = ((field.name, getattr(settings, field.name)) for field in dataclasses.fields(settings))
@@ -434,7 +479,7 @@ _STAGES = (
         "global",
         _compare_globals,
         _no_more,
-        lambda cascade: {"aligned_bits": ALIGNED_BITS, "global_reject": cascade.global_reject},
+        lambda cascade: _global_thresholds(global_settings(cascade)),
     ),
     _Stage(
         "local",
@@ -480,6 +525,22 @@ def _threshold(name: str, value: float, evidence: dict[str, Any]) -> dict[str, A
     }
 
 
+def _name_models(stages: list[dict[str, Any]], config: PipelineConfig) -> None:
+    """Say of stages 3 and 4 which model they ran, and of its threshold where it comes from."""
+    models, profile = config.models, f"profile {config.profile}"
+    source = models.global_model.threshold_source
+    if config.global_threshold is not None:
+        source = "--global_threshold"
+    elif models.global_model.reject_similarity is None:
+        source = profile
+    local = profile if config.local_threshold is None else "--local_threshold"
+    for stage in stages:
+        if stage["stage"] == "global":
+            stage |= {"model": models.global_model.name, "threshold_source": source}
+        if stage["stage"] == "local":
+            stage |= {"model": models.local_model.name, "threshold_source": local}
+
+
 def _mark(stages: list[dict[str, Any]]) -> None:
     """Say of each stage what it is to the pipeline: the first that decides has its word."""
     decided = False
@@ -506,7 +567,18 @@ def _facts(subject: _Subject) -> dict[str, Any]:
         "texture": image.texture,
         "sharpness": image.sharpness,
         "quality_score": image.quality_score,
+        **_label(subject.content),
     }
+
+
+def _label(content: Content) -> dict[str, Any]:
+    """Return the label of an image, or why it has none, where labels are asked for."""
+    learned = content.learned
+    if learned is None or not (learned.label or learned.error_type):
+        return {}
+    if learned.error_type:
+        return {"label": None, "label_error": f"{learned.error_type}: {learned.error_message}"}
+    return {"label": learned.label, "label_score": learned.label_score}
 
 
 def _orientation(pair: _Pair, candidate: Candidate) -> int:
@@ -552,6 +624,8 @@ def to_text(result: dict[str, Any]) -> str:
             f"{name}  {one_line(facts['path'])} ({facts['format']}, {facts['width']}x"
             f"{facts['height']}, {size(facts['size_bytes'])})"
         )
+        if "label" in facts:
+            lines.append(f"   {_label_text(facts)}")
     candidates = result["candidates"]
     by = " and ".join(candidates["proposed_by"])
     lines += ["", f"candidates: {f'proposed by {by}' if by else 'no generator proposes the pair'}"]
@@ -559,6 +633,9 @@ def to_text(result: dict[str, Any]) -> str:
     lines.append(f"  orientation that turns A into B: {candidates['orientation']}")
     for stage in result["stages"]:
         lines += ["", f"{stage['stage']}: {_VERDICTS[stage['verdict']]}{_notes(stage)}"]
+        if "model" in stage:
+            lines.append(f"  model {one_line(stage['model'])}; threshold: ")
+            lines[-1] += one_line(stage["threshold_source"])
         lines += _aligned([(name, _shown(value), "") for name, value in stage["evidence"].items()])
         lines += _aligned([_threshold_cells(one) for one in stage["thresholds"]])
     lines += ["", *_conclusion_lines(result)]
@@ -571,6 +648,12 @@ _VERDICTS = {
     "review": "left for review",
     "undecided": "undecided",
 }
+
+
+def _label_text(facts: dict[str, Any]) -> str:
+    if facts["label"] is None:
+        return f"no label: {one_line(facts['label_error'])}"
+    return f"label {one_line(facts['label'])} ({facts['label_score']:g})"
 
 
 def _notes(stage: dict[str, Any]) -> str:

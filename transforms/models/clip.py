@@ -35,7 +35,7 @@ _SOURCE: Final = (
     "propose: usual for near copies by CLIP (0.95 to 0.98); reject: assumed, unlike photographs"
 )
 # A tower for texts that costs nothing.
-_NO_TEXT: Final = {"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layers": 0}
+_NO_TEXT: Final = {"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
 
 
 def resolve(text: str, finder: Finder) -> GlobalModel:
