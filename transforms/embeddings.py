@@ -18,6 +18,7 @@ from transforms.features import MemberSettings, ReadContentsDoFn, read_input
 from transforms.global_features import STAGE, are_unit_vectors
 from transforms.imaging.decode import DecodeLimits
 from transforms.models.handlers import global_handler
+from transforms.models.labels import assign
 from transforms.models.spec import EMBEDDED_DESCRIPTOR, Execution, GlobalModel, Labels
 from transforms.outputs import several_outputs
 from transforms.records import Content, ContentRead, Embedded, Failure, Learned, StageStats
@@ -56,8 +57,6 @@ def learned_of(read: ContentRead, embedded: Embedded, labels: Optional[Labels]) 
     vector = np.frombuffer(embedded.vectors, np.float32)
     name, score = "", 0.0
     if labels is not None:
-        from transforms.models.labels import assign
-
         name, score = assign(vector, labels)
     return Learned(vector.astype(np.float16).tobytes(), name, score, "", "", "")
 

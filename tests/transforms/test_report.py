@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import random
+import sys
 from pathlib import Path
 
 import apache_beam as beam
@@ -24,6 +25,7 @@ from tests.transforms.reporting.made import (
     EDGES,
     GROUPS,
     IMAGES,
+    embedded,
     image_row,
     run_report,
     tree,
@@ -32,7 +34,7 @@ from tests.transforms.reporting.made import (
 from transforms import report
 from transforms.report import WriteReport, csv_cell, shard_count, shard_path
 from transforms.reporting.folder import LocalStore
-from transforms.reporting.schema import TABLES, pack_rows, to_arrow
+from transforms.reporting.schema import TABLES, images_table, pack_rows, to_arrow
 from transforms.reporting.stores import open_store
 
 ROWS = {"images": IMAGES, "groups": GROUPS, "edges": EDGES}
@@ -101,6 +103,55 @@ def test_the_whole_report(tmp_path):
     assert [cap["name"] for cap in summary["caps"]] == ["bucket"]
     assert summary["bytes"]["reclaimable"] == 2000
     assert set(summary["versions"]) == {"python", *report._PACKAGES}
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize("size", [None, 4])
+def test_a_report_has_the_labels_and_embeddings_that_were_asked_for(
+    tmp_path, monkeypatch, labels, size
+):
+    monkeypatch.setattr(report, "_SHARD_ROWS", 2)
+    rows = embedded()
+    run_report(tmp_path, "r", rows, label_columns=labels, embedding_size=size)
+    assert len(_paths(tmp_path, "images/")) > 1
+    expected = to_arrow(images_table(labels=labels, embedding_size=size), rows)
+    assert _table(tmp_path, "images").sort_by("uri").equals(expected)
+    # No vector has room in a cell.
+    names = [name for name in expected.column_names if name != "embedding"]
+    with (tmp_path / "report.csv").open(newline="") as file:
+        found = sorted(csv.DictReader(file), key=lambda row: row["uri"])
+    assert [list(row) for row in found] == [names] * len(rows)
+    if labels:
+        assert [row["label"] for row in found] == [row.label or "" for row in rows]
+        assert [row["label_score"] for row in found] == ["0.5"] * 4 + [""]
+
+
+def test_an_empty_report_has_the_further_columns(tmp_path):
+    run_report(tmp_path, "r", [], [], [], label_columns=True, embedding_size=4)
+    table = images_table(labels=True, embedding_size=4)
+    assert _table(tmp_path, "images").equals(table.schema.empty_table())
+    header = ",".join(table.schema.names[:-1]) + "\r\n"
+    assert (tmp_path / "report.csv").read_bytes() == header.encode()
+
+
+@pytest.mark.parametrize("size", [0, 231, 512, 2560])
+def test_with_embeddings_as_many_bytes_are_held_in_fewer_rows(size):
+    for rows in (1, 5_000, 10**6, 10**7, 10**8):
+        each = -(-rows // shard_count(rows, size))
+        assert each * (2_000 + 2 * size) <= 50_000 * 2_000
+        # No more files than that takes.
+        assert shard_count(rows, size) <= max(shard_count(rows), -(-rows // 14_000))
+    packs = report._PackDoFn(images_table(embedding_size=size or None))
+    assert packs.most * (2_000 + 2 * size) <= 4_000 * 2_000 < (packs.most + 1) * (2_000 + 2 * size)
+
+
+def test_rows_are_packed_when_so_many_are_held(monkeypatch):
+    monkeypatch.setattr(report, "_PACKED_ROWS", 4)
+    rows = embedded(MANY[:4], 1000)
+    for size, packed in ((None, [0, 0, 0, 1]), (1000, [0, 1, 0, 1])):
+        packs = report._PackDoFn(images_table(embedding_size=size))
+        packs.start_bundle()
+        assert [len(packs.process(row, [4])) for row in rows] == packed
 
 
 def test_empty_tables_give_one_file_each_with_the_schema(tmp_path):
@@ -341,6 +392,20 @@ def test_versions_are_those_of_the_packages():
     installed = {name: found for name, found in versions.items() if found != "not installed"}
     assert installed == {name: importlib.metadata.version(name) for name in installed}
     assert "pyarrow" in installed
+
+
+def test_versions_of_model_libraries_are_told_where_a_model_was_used(tmp_path):
+    before = set(sys.modules)
+    versions = report.library_versions(learned=True)
+    assert set(sys.modules) - before == set()
+    assert list(versions) == ["python", *report._PACKAGES, *report.MODEL_PACKAGES]
+    for name in report.MODEL_PACKAGES:
+        try:
+            assert versions[name] == importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            assert versions[name] == "not installed"
+    run_report(tmp_path, "r", learned=True)
+    assert json.loads((tmp_path / "summary.json").read_bytes())["versions"] == versions
 
 
 @pytest.mark.parametrize("run_id", ["", "-a", "a/b", "..", "a_b", "a.b", "é", "a" * 101, "a\n"])

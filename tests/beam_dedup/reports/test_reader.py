@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +13,7 @@ from tests.transforms.reporting.made import (
     GROUP,
     GROUPS,
     IMAGES,
+    embedded,
     failed_row,
     image_row,
     run_report,
@@ -19,9 +21,10 @@ from tests.transforms.reporting.made import (
     write_by_hand,
     write_table,
 )
-from transforms.reporting.schema import TABLES, to_arrow
+from transforms.reporting.schema import TABLES, images_table, to_arrow
 from transforms.reporting.stores import open_store
 
+EMBEDDED = {"labels": True, "embedding_size": 4}
 A, B, C, D = (f"file:///in/{name}.jpg" for name in "abcd")
 
 
@@ -49,6 +52,88 @@ def test_a_report_is_read_back_whole(tmp_path):
     assert report.edges.equals(to_arrow(TABLES["edges"], EDGES))
     assert report.summary["options"] == {"profile": "fast"}
     assert report.check() == []
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize("size", [None, 4])
+def test_labels_and_embeddings_are_read_where_they_are(tmp_path, labels, size):
+    columns = {"labels": labels, "embedding_size": size}
+    rows = embedded()
+    write_by_hand(tmp_path, "run-1", rows, columns=columns)
+    report = _open(tmp_path)
+    assert report.check() == []
+    assert report.images.equals(to_arrow(images_table(**columns), rows))
+    further = [*["label"] * labels, *["embedding"] * bool(size)]
+    assert report.read("images", ["uri", *further]).column_names == ["uri", *further]
+    for name in {"label", "embedding"} - set(further):
+        with pytest.raises(ReportError, match=f"images has no column '{name}'"):
+            report.read("images", ["uri", name])
+
+
+def test_an_empty_report_with_embeddings_is_sound(tmp_path):
+    write_by_hand(tmp_path, "run-1", [], [], [], columns=EMBEDDED)
+    report = _open(tmp_path)
+    assert report.check() == []
+    assert report.images.equals(images_table(**EMBEDDED).schema.empty_table())
+
+
+def test_files_of_two_sizes_are_no_report(tmp_path):
+    write_by_hand(tmp_path, "run-1", embedded(), columns={"embedding_size": 4})
+    path = "images/run-1-00001.parquet"
+    table = images_table(embedding_size=5)
+    rows = embedded([image_row("x.jpg")], 5)
+    entry = write_table(open_store(str(tmp_path)), path, to_arrow(table, rows))
+    manifest = json.loads((tmp_path / "manifest.json").read_bytes())
+    manifest["files"].append(entry._asdict())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ReportError, match=r"00001\.parquet' is no table of images"):
+        _ = _open(tmp_path).images
+
+
+def _vector(*values):
+    return np.array(values, np.float16).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("index", "changes", "message"),
+    [
+        (3, {"embedding": _vector(0.5, 0, 0, 0)}, "d.jpg has an embedding of length 0.5000"),
+        (3, {"embedding": _vector(1, np.nan, 0, 0)}, "d.jpg has an embedding of length nan"),
+        (3, {"embedding": _vector(np.inf, 0, 0, 0)}, "d.jpg has an embedding of length inf"),
+        (3, {"embedding": _vector(1.0027, 0, 0, 0)}, "d.jpg has an embedding of length 1.00"),
+        (3, {"embedding": None}, "d.jpg has neither an embedding nor an error"),
+        (4, {"embedding": _vector(1, 0, 0, 0)}, "e.jpg is failed and has an embedding"),
+        (1, {"embedding": _vector(0, 0, 1, 0)}, "b.jpg has another embedding than its exact"),
+        (1, {"label": "other"}, "b.jpg has another label than its exact copies"),
+        (3, {"label": None}, "d.jpg has the label None with the score 0.5"),
+        (3, {"label_score": None}, "d.jpg has the label 'l0' with the score None"),
+        (3, {"label_score": 1.5}, "d.jpg has the label 'l0' with the score 1.5"),
+        (4, {"label": "l", "label_score": 0.5}, "e.jpg is failed and has a label"),
+    ],
+)
+def test_m7_what_labels_and_embeddings_must_be(tmp_path, index, changes, message):
+    rows = _replace(embedded(), index, **changes)
+    write_by_hand(tmp_path, "run-1", rows, columns=EMBEDDED)
+    (problem,) = _open(tmp_path).check()
+    assert message in problem
+
+
+def test_m7_an_image_that_could_not_be_embedded_has_an_error_instead(tmp_path):
+    error = {"error_stage": "global", "error_type": "bad_embedding", "error_message": "nan"}
+    rows = _replace(embedded(), 3, embedding=None, label=None, label_score=None, **error)
+    write_by_hand(tmp_path, "run-1", rows, columns=EMBEDDED)
+    assert _open(tmp_path).check() == []
+
+
+@pytest.mark.parametrize("size", [1, 231, 4096])
+def test_the_rounding_of_float16_is_no_fault(tmp_path, size):
+    rows = []
+    for seed in range(8):
+        vector = np.random.default_rng(seed).normal(size=size).astype(np.float32)
+        vector = (vector / np.linalg.norm(vector)).astype(np.float16)
+        rows.append(image_row(f"{seed}.jpg", embedding=vector.tobytes()))
+    write_by_hand(tmp_path, "run-1", rows, [], [], columns={"embedding_size": size})
+    assert _open(tmp_path).check() == []
 
 
 def test_an_empty_report_is_sound(tmp_path):

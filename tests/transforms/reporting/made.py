@@ -3,13 +3,14 @@
 import json
 
 import apache_beam as beam
+import numpy as np
 import pyarrow.parquet as pq
 from apache_beam.testing.test_pipeline import TestPipeline
 
 from transforms.records import Cap, EdgeRow, GroupRow, ImageRow, StageStats
 from transforms.report import ReportInput, WriteReport
 from transforms.reporting.manifest import publish_report
-from transforms.reporting.schema import TABLES, to_arrow
+from transforms.reporting.schema import TABLES, images_table, to_arrow
 from transforms.reporting.stores import open_store
 from transforms.reporting.summary import EMPTY, Gathered, summarise, tally
 
@@ -86,6 +87,22 @@ IMAGES = (
     image_row("d.jpg"),
     failed_row("e.jpg"),
 )  # fmt: skip
+
+
+def embedded(images=IMAGES, size=4):
+    """Return rows with labels and embeddings of so many values; failed ones have none."""
+    rows = []
+    for row in images:
+        if row.status != "failed":
+            axis = int(row.pixel_hash[0], 16) % size
+            vector = np.full(size, 0.1, np.float32)
+            vector[axis] = 1.0
+            vector = (vector / np.linalg.norm(vector)).astype(np.float16)
+            row = row._replace(label=f"l{axis}", label_score=0.5, embedding=vector.tobytes())
+        rows.append(row)
+    return rows
+
+
 GROUPS = (GroupRow(GROUP, 3, "file:///in/a.jpg", "area", 0.88, 2000, 0),)
 EDGES = (
     EdgeRow(
@@ -101,9 +118,12 @@ EDGES = (
 
 def run_report(
     output, run_id, images=IMAGES, groups=GROUPS, edges=EDGES, *, listed=None, check=None,
-    options=None,
+    options=None, **settings,
 ):  # fmt: skip
-    """Write a report with a pipeline; ``check`` is applied to the PCollection of its files."""
+    """Write a report with a pipeline; ``check`` is applied to the PCollection of its files.
+
+    ``settings`` are further fields of ``WriteReport``.
+    """
     with TestPipeline("FnApiRunner") as p:
 
         def made(label, rows, kind):
@@ -117,20 +137,23 @@ def run_report(
             made("Caps", [CAP], Cap),
             made("Listed", [len(images) if listed is None else listed], int),
         )
-        files = rows | WriteReport(str(output), run_id, options or {})
+        files = rows | WriteReport(str(output), run_id, options or {}, **settings)
         if check:
             check(files)
 
 
-def write_by_hand(output, run_id, images=IMAGES, groups=GROUPS, edges=EDGES, counts=None, **more):
+def write_by_hand(
+    output, run_id, images=IMAGES, groups=GROUPS, edges=EDGES, counts=None, columns=None, **more
+):
     """Write a report without a pipeline, which also takes rows that ``WriteReport`` refuses.
 
-    What is given beyond that goes into its summary.
+    ``columns`` are those of ``images_table``. What is given beyond that goes into its summary.
     """
     store = open_store(str(output))
     files, tallies = [], EMPTY
+    tables = {**TABLES, "images": images_table(**columns or {})}
     for name, rows in (("images", images), ("groups", groups), ("edges", edges)):
-        table = to_arrow(TABLES[name], rows)
+        table = to_arrow(tables[name], rows)
         path = f"{name}/{run_id}-00000.parquet"
         files.append(write_table(store, path, table))
         tallies = tallies.plus(tally(name, table))
