@@ -156,7 +156,10 @@ def run_job(
     with _locked(config), _side_channel() as folder:
         try:
             with progress.watch(folder, display, callback):
-                beam_result = runners.run(build, run, beam_args, folder)
+                try:
+                    beam_result = runners.run(build, run, beam_args, folder)
+                finally:
+                    _free_models(config)
             interrupts.check()
         except BaseException:
             interrupts.ignore()
@@ -189,6 +192,18 @@ def _build(pipeline: Any, config: PipelineConfig) -> None:
     from beam_dedup.pipeline import build
 
     build(pipeline, config)
+
+
+def _free_models(config: PipelineConfig) -> None:
+    """Let go of what learned models left here: their memory, and files of those that were shared."""
+    execution = config.models.execution
+    if not execution.job:
+        return
+    from transforms.models.session import forget_shared, free_models
+
+    free_models()
+    if execution.shared:
+        forget_shared(execution)
 
 
 @contextlib.contextmanager

@@ -64,7 +64,7 @@ class LearnedHandler(
 
         Args:
             batch: the elements.
-            latency_us: of the batch.
+            latency_us: of the batch, with the load if it was the first.
             told: what the session told after it.
         """
         space = self.get_metrics_namespace()
@@ -72,7 +72,7 @@ class LearnedHandler(
         values = {
             "inference_request_batch_size": len(batch),
             "inference_request_batch_byte_size": self.get_num_bytes(batch),
-            "inference_batch_latency_micro_secs": latency_us,
+            "inference_batch_latency_micro_secs": max(latency_us - 1000 * told.load_ms, 0),
         }
         if told.loads:
             Metrics.counter(space, "models_loaded").inc(told.loads)

@@ -9,10 +9,12 @@ model in a process. It may also live in another process, behind a proxy of Beam'
 import gc
 import logging
 import sys
+import tempfile
 import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, Generic, NamedTuple, Optional, TypeVar
 
 from transforms.imaging.errors import one_line
@@ -205,6 +207,18 @@ def free_models() -> None:
         one.free()
     if held:
         _free_caches()
+
+
+def forget_shared(execution: Execution) -> None:
+    """Remove the lock and address files by which a job's processes found its shared models.
+
+    Beam leaves them in the folder for temporary files (``apache_beam.utils.multi_process_shared``).
+
+    Args:
+        execution: of a job that has ended.
+    """
+    for path in Path(tempfile.gettempdir()).glob(f"beam_dedup_*-{execution.job}*"):
+        path.unlink(missing_ok=True)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -2,13 +2,22 @@
 
 import gc
 import pickle
+import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.transforms.models.fakes import CALLS, LOADS, Loader
-from transforms.models.session import Failed, Session, Told, free_models, is_out_of_memory
+from transforms.models.session import (
+    Failed,
+    Session,
+    Told,
+    forget_shared,
+    free_models,
+    is_out_of_memory,
+)
 from transforms.models.spec import Execution, ModelError
 
 CPU = Execution("cpu")
@@ -70,6 +79,18 @@ def test_freed_models_are_loaded_again_if_anyone_asks() -> None:
     free_models()
     assert one([1]) == [2]
     assert len(LOADS) == 2
+
+
+def test_files_of_a_shared_model_go_with_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    names = ["beam_dedup_global-one0.lock", "beam_dedup_local-one_model_status.address",
+             "beam_dedup_global-two0.lock", "one"]  # fmt: skip
+    for name in names:
+        (tmp_path / name).touch()
+    forget_shared(Execution(shared=True, job="one"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[2:])
 
 
 def test_threads_wait_for_one_load() -> None:

@@ -122,6 +122,16 @@ def test_caps_of_several_workers_are_added_up():
     assert [c["applied"] for c in summary_of(caps=caps)["caps"]] == [5, 2]
 
 
+def test_r11_batches_halved_for_want_of_memory_are_a_cap():
+    embed = STATS._replace(stage="embed")
+    stats = [STATS, embed._replace(halvings=2, batch_limit=8), embed,
+             embed._replace(halvings=1, batch_limit=4)]  # fmt: skip
+    assert summary_of(stats=stats, caps=[])["caps"] == [
+        {"stage": "embed", "name": "batch_size", "limit": 4, "applied": 3,
+         "note": "batches of the model were halved for want of memory, and run again"},
+    ]  # fmt: skip
+
+
 def test_r7_nothing_listed_gives_zeros():
     summary = summary_of([], [], [])
     assert set(summary["counts"].values()) == {0}
