@@ -173,11 +173,9 @@ def read_member(
         left = UPRIGHT if not known else b""
         return MemberRead(record, [], thumbnail if left else b"", left)
     left = bytes(turn for turn in UPRIGHT + turns if turn not in known)
-    inputs = b""
-    if left:
-        prepared = settings.preparation.apply(decoded)
-        # The centre of a turned picture is the turned centre of the picture.
-        inputs = b"".join(apply(prepared, turn).tobytes() for turn in left)
+    # To turn what is prepared would be a pixel off where the middle is not that of whole pixels.
+    seen = (np.ascontiguousarray(apply(decoded.pixels, turn)) for turn in left)
+    inputs = b"".join(settings.preparation.apply(pixels).tobytes() for pixels in seen)
     return MemberRead(record, [], inputs, left)
 
 

@@ -1,9 +1,9 @@
 """CLIP and its kin (A. Radford et al., ICML 2021) as open_clip has them: the tower for images.
 
 ``clip:ARCH/PRETRAINED`` is split at the first ``/``. What follows is a file, or else one of the
-tags of that architecture, whose weights have been fetched. open_clip itself is never asked for weights,
-since it would download them; nor does it build the tower for texts, of which some architectures
-take the shape from another hub.
+tags of that architecture, whose weights have been fetched. open_clip itself is never asked for
+weights, since it would download them; nor does it build the tower for texts, of which some
+architectures take the shape from another hub.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ _REJECT: Final = 0.5
 _SOURCE: Final = (
     "propose: usual for near copies by CLIP (0.95 to 0.98); reject: assumed, unlike photographs"
 )
-# A tower for texts that costs nothing.
+# A tower for texts that costs next to nothing.
 _NO_TEXT: Final = {"context_length": 1, "vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
 
 

@@ -44,15 +44,15 @@ def resolve(text: str, finder: Finder) -> GlobalModel:
     """
     name, _, path = text.partition(":")
     weights = finder.file(path) if ":" in text else finder.known(name)
-    network = build(lambda: _network(name))
-    check_fit(network, _features(weights), weights.path, name)
+    whole: Any = build(lambda: get_model(name, weights=None))
+    check_fit(_without_classifier(whole), _features(weights), weights.path, name)
     return GlobalModel(
         name=text,
         family="efficientnet",
         variant=name,
         weights=weights,
         preparation=_preparation(name, weights.sha256),
-        dimensions=_dimensions(name),
+        dimensions=whole.classifier[-1].in_features,
         reject_similarity=_REJECT,
         propose_similarity=_PROPOSE,
         threshold_source=_SOURCE,
@@ -63,13 +63,16 @@ def load(model: GlobalModel, device: str) -> Network:
     """Load a model of ``resolve``, see ``network``."""
     weights, preparation = needs_of(model)
     state = _features(weights)
-    module = fill(lambda: _network(model.variant), state, weights.path, model.variant)
+    module = fill(
+        lambda: _without_classifier(get_model(model.variant, weights=None)),
+        state,
+        weights.path,
+        model.variant,
+    )
     return TorchNetwork(module, preparation, device)
 
 
-def _network(name: str) -> torch.nn.Module:
-    """Make the network without its classifier, whose classes nobody asks for."""
-    whole: Any = get_model(name, weights=None)
+def _without_classifier(whole: Any) -> torch.nn.Module:
     parts = OrderedDict(features=whole.features, pool=whole.avgpool, flatten=torch.nn.Flatten(1))
     return torch.nn.Sequential(parts)
 
@@ -77,11 +80,6 @@ def _network(name: str) -> torch.nn.Module:
 def _features(weights: Weights) -> dict[str, torch.Tensor]:
     state = read_state_dict(weights)
     return {key: value for key, value in state.items() if not key.startswith("classifier.")}
-
-
-def _dimensions(name: str) -> int:
-    whole: Any = build(lambda: get_model(name, weights=None))
-    return int(whole.classifier[-1].in_features)
 
 
 def _preparation(name: str, sha256: str) -> Preparation:

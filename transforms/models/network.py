@@ -87,5 +87,6 @@ def dimensions_of(network: Network, preparation: Preparation, path: str) -> int:
 
 
 def told_by(error: Exception) -> str:
-    """Return an error of a library as one line."""
-    return f"{type(error).__name__}: {one_line(str(error))}"
+    """Return an error of a library as one line: its last, below what TorchScript traces."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {one_line(lines[-1])}"

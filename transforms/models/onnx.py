@@ -116,7 +116,7 @@ def _session(weights: Weights, device: str) -> Any:
             )
     except Exception as error:  # whatever ONNX Runtime makes of bytes that are no graph
         hint = ""
-        if "External data path" in str(error):
+        if "external" in str(error).lower():
             hint = "it keeps tensors in another file; export it with external_data=False: "
         raise ModelError(f"{path!r} does not run here: {hint}{told_by(error)}") from error
 

@@ -100,7 +100,7 @@ class TorchNetwork:
             output: key of what is taken of a dict.
         """
         self._device = torch.device(device)
-        self._module = module.eval().requires_grad_(False).to(self._device)
+        self._module = module.eval().to(self._device)
         # Convolutions of libraries run in this order; the batch comes in it as well.
         self._module.to(memory_format=torch.channels_last)
         self._output = output

@@ -72,7 +72,7 @@ def make_onnx(folder: Path, *, network: torch.nn.Module | None = None, batch: in
     """Write an ONNX file that takes batches of ``batch`` pictures; 0 for any number."""
     path = folder / ("network.onnx" if not batch else f"network-of-{batch}.onnx")
     torch.onnx.export(
-        network or small_network(),
+        (network or small_network()).eval(),
         (torch.zeros(batch or 2, 3, SIDE, SIDE),),
         path,
         dynamo=True,
@@ -81,3 +81,18 @@ def make_onnx(folder: Path, *, network: torch.nn.Module | None = None, batch: in
         verbose=False,
     )
     return f"onnx:{path}"
+
+
+def make_shapes(folder: Path, architecture: str) -> Path:
+    """Write zeros in the shapes of a CLIP's tower for images, a few kilobytes of any of them."""
+    from transforms.models.clip import _tower
+    from transforms.models.torch_network import build
+
+    tower = build(lambda: _tower(architecture))
+    state = {
+        f"visual.{name}": torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+        for name, tensor in tower.state_dict().items()
+    }
+    path = folder / f"{architecture}.pt"
+    torch.save(state, path)
+    return path
