@@ -22,12 +22,21 @@ def _readme() -> str:
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
-_MODELS = ["torch>=2.6", "torchvision>=0.21", "open_clip_torch>=3.0", "kornia>=0.8"]
+_MODELS = [
+    "torch>=2.6",
+    "torchvision>=0.21",
+    "open_clip_torch>=3.0",
+    "kornia>=0.8",
+    "onnxruntime>=1.22",
+    "safetensors>=0.5",
+]
 _AZURE = ["azure-storage-blob>=12.31", "azure-identity>=1.19", "tenacity>=9.0"]
 _TEST = [
     "hypothesis>=6.100",
     "import-linter>=2.1",
     "mypy>=1.13",
+    "onnx>=1.18",
+    "onnxscript>=0.5",
     "pytest>=8.3",
     "pywavelets>=1.8",
     "ruff>=0.8",
