@@ -137,7 +137,7 @@ def test_an_unforeseen_error_is_one_line(
 def test_help_lists_the_commands_that_work(capsys: Capture) -> None:
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
-    commands = ["run", "evaluate", "explain", "apply", "check"]
+    commands = ["run", "evaluate", "explain", "apply", "check", "models"]
     assert re.findall(r"^  (\w+) ", text, re.MULTILINE) == commands
     assert cli.main([]) == 2
     for command, option in (
