@@ -1,13 +1,23 @@
 """The second read: once over all rounds, and its records only as long as a component needs them."""
 
 import apache_beam as beam
+import numpy as np
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
+from PIL import Image
 
 from tests.pictures import photo, saved, write
 from tests.transforms.samples import make_content
-from transforms.features import ReadMembers, failed_record
+from transforms.features import (
+    MemberSettings,
+    ReadMembers,
+    decode_thumbnail,
+    failed_record,
+    read_member,
+)
+from transforms.imaging.decode import DecodeLimits
+from transforms.imaging.points import LocalFeatures
 from transforms.records import PairUnit
 from transforms.rounds import Unfinished
 
@@ -52,3 +62,25 @@ def test_what_was_read_is_not_read_again_and_goes_on_only_with_its_component(tmp
 def test_records_without_the_components_that_need_them_are_refused():
     with pytest.raises(ValueError, match="earlier and unfinished are given together"):
         ReadMembers(earlier=[object()])
+
+
+@pytest.mark.parametrize("kind", ["orb", "sift"])
+def test_a_record_has_the_points_that_are_asked_for_within_128_kb(kind):
+    # Noise is what JPEG makes most bytes of.
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    data = saved(Image.fromarray(noise))
+    content = make_content("a")._replace(width=600, height=600)
+    settings = MemberSettings(points=kind)
+    record = read_member(content, data, b"", settings, DecodeLimits()).record
+    features = LocalFeatures.unpack(record.points)
+    assert features.kind == kind
+    assert 100 <= len(features.points) <= 200
+    assert len(record.points) + len(record.thumbnail) <= 124 * 1024
+
+
+def test_a_record_for_a_learned_matcher_has_a_larger_picture_and_no_points():
+    content = make_content("a")._replace(width=900, height=600)
+    data = saved(photo(3, 900, 600))
+    record = read_member(content, data, b"", MemberSettings(384, None), DecodeLimits()).record
+    assert record.points == b""
+    assert decode_thumbnail(record.thumbnail).shape == (256, 384, 3)

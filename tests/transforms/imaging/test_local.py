@@ -12,10 +12,11 @@ from transforms.imaging.local import (
     REVIEW_SCORE,
     LocalEvidence,
     LocalSettings,
+    questions,
     verify,
 )
 from transforms.imaging.orientation import apply, inverse_orientation
-from transforms.imaging.points import extract
+from transforms.imaging.points import extract, fit_points, no_features
 
 
 def _verify(
@@ -386,3 +387,49 @@ def test_settings_have_an_effect() -> None:
     unnamed = verify(a, copy, orientation_hint=1, settings=strict)
     assert named.relation == "reencoded"
     assert unnamed.relation == ("reencoded" if named.score == 1.0 else "similar")
+
+
+# ------------------------------------------------------------------------------- questions
+def _unread(pixels: np.ndarray) -> Picture:
+    return Picture(pixels, no_features(pixels.shape[1], pixels.shape[0]))
+
+
+@pytest.mark.parametrize("turn", [1, 3, 5, 6, 7, 8])
+def test_a_caller_may_match_the_points_itself(turn: int) -> None:
+    picture = _picture(2)
+    crop = apply(np.ascontiguousarray(picture[40:230, 50:310]), turn)
+    shown = inverse_orientation(turn)
+    for a, b, turns in ((crop, picture, (shown,)), (picture, crop, (turn,))):
+        asked = questions(_unread(a), _unread(b), turns, settings=LocalSettings())
+        question = next(asked)
+        assert question.turn in (turn, shown)
+        of_a, of_b = (
+            extract(pixels) for pixels in (apply(question.a.rgb, question.turn), question.b.rgb)
+        )
+        with pytest.raises(StopIteration) as done:
+            asked.send(fit_points(of_a, of_b, 6, 4.0))
+        evidence: LocalEvidence = done.value.value
+        assert evidence.score >= ACCEPT_SCORE
+        assert (evidence.relation, evidence.derived) == ("cropped", 1 if a is crop else -1)
+
+
+def test_nothing_is_asked_where_the_whole_is_enough_or_no_turn_is_left() -> None:
+    picture, settings = _picture(2), LocalSettings()
+    copy = pictures.jpeg(picture, 40)
+    for b, hint, turns in ((copy, 1, (1, 2)), (_picture(12), None, ())):
+        asked = questions(
+            _unread(picture), _unread(b), turns, settings=settings, orientation_hint=hint
+        )
+        with pytest.raises(StopIteration) as done:
+            next(asked)
+        assert (done.value.value.score >= ACCEPT_SCORE) == (b is copy)
+
+
+def test_without_an_answer_the_next_turn_is_asked() -> None:
+    a, b = _unread(_picture(2)), _unread(_picture(12))
+    asked = questions(a, b, (1, 2, 3), settings=LocalSettings())
+    assert next(asked).turn == 1
+    assert [asked.send(None).turn, asked.send(None).turn] == [2, 3]
+    with pytest.raises(StopIteration) as done:
+        asked.send(None)
+    assert done.value.value.score == 0.0

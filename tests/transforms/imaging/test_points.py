@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from tests.transforms.imaging import pictures
-from transforms.imaging.points import LocalFeatures, extract, fit_points, mirror_features
+from transforms.imaging.points import (
+    LocalFeatures,
+    extract,
+    fit_matches,
+    fit_points,
+    mirror_features,
+    no_features,
+)
 
 
 def _picture(seed: int) -> np.ndarray:
@@ -83,3 +90,26 @@ def test_points_tell_where_a_crop_lies(kind: str) -> None:
     assert 6 <= fitted[1] <= 200
     assert fit_points(extract(crop, kind=kind), extract(picture, kind=kind), 250, 4.0) is None
     assert fit_points(extract(crop, kind=kind), extract(_picture(14), kind=kind), 12, 4.0) is None
+
+
+def test_matches_from_elsewhere_are_fitted_among_false_ones() -> None:
+    rng = np.random.default_rng(0)
+    true = np.array([[0.8, -0.3, 40.0], [0.3, 0.8, -7.0]])
+    a = rng.uniform(0, 256, (400, 2)).astype(np.float32)
+    b = (a @ true[:, :2].T + true[:, 2]).astype(np.float32)
+    b[:340] = rng.uniform(0, 256, (340, 2))
+    fitted = fit_matches(a, b, 6, 4.0, tries=1000)
+    assert fitted is not None
+    np.testing.assert_allclose(fitted[0], true, atol=0.05)
+    assert 60 <= fitted[1] <= 75
+    # What is likely makes the transform, but all are asked whether they agree.
+    likely = np.arange(400) >= 390
+    assert fit_matches(a, b, 6, 4.0, likely) == (pytest.approx(fitted[0], abs=0.05), fitted[1])
+    assert fit_matches(a, b, 6, 4.0, np.arange(400) >= 395) is None
+    assert fit_matches(a, b, 100, 4.0, tries=1000) is None
+    assert fit_matches(a[:0], b[:0], 6, 4.0) is None
+
+
+def test_a_thumbnail_matched_elsewhere_has_no_points_but_a_size() -> None:
+    features = no_features(40, 30)
+    assert (features.size, len(features.points), len(features.descriptors)) == ((40, 30), 0, 0)
