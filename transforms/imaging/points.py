@@ -50,7 +50,8 @@ class LocalFeatures:
     """Points of one thumbnail with their descriptors.
 
     Attributes:
-        kind: "orb" (32 bytes, compared by Hamming distance) or "sift" (128, by Euclid's).
+        kind: "orb" (32 bytes, compared by Hamming distance), "sift" (128, by Euclid's), or
+            "none", see ``no_features``.
         size: width and height of the thumbnail, pixels.
         points: float32 [n, 5]: x and y of pixel centres, the diameter of the described patch in
             pixels, its direction in degrees, and the level of the pyramid that it was found on.

@@ -32,8 +32,8 @@ from transforms.telemetry import Timed
 _Points = npt.NDArray[np.float32]
 # Pixels of the longer side of what is compared: every limit of imaging.local was tuned on it.
 _COMPARED_SIDE: Final = 256
-# Of RANSAC: of the points of a learned matcher fewer need agree than of descriptors that are each
-# other's nearest and of one turn; of 15 % that agree it misses all pairs of two in 1 of 10^9 cases.
+# Of RANSAC: matches of a learned model have no turn and size of their own, which would rule out
+# false ones first; where 15 % agree, 100 tries would miss them in one case of ten.
 _TRIES: Final = 1000
 _STRONGEST: Final = 512  # matches that a transform is made of; all are asked in the end
 # Parts of a pixel to which matches are rounded: what batches of other sizes change is far less.
