@@ -16,7 +16,6 @@ from transforms.groups import ElectBest
 from transforms.listing import ListImages
 from transforms.report import ReportInput, WriteReport
 from transforms.rows import AssembleRows
-from transforms.similar import ProposeByEmbedding
 from transforms.words import ProposeByWords
 
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ def build(pipeline: beam.Pipeline, config: PipelineConfig) -> None:
             | "Word candidates" >> ProposeByWords(contents, config.settings.word_votes)
         )
     if config.candidates == "embedding":
+        from transforms.similar import ProposeByEmbedding
+
         similarity = config.models.global_model.propose_similarity
         proposed.append(contents | "Embedding candidates" >> ProposeByEmbedding(similarity))
     stats += [one.stats for one in proposed]

@@ -65,12 +65,16 @@ def _unknown(stage: str, error_type: str, message: str) -> Learned:
     return Learned(b"", "", 0.0, stage, error_type, message)
 
 
+def _expect(content: Content) -> Content:
+    for stage in (READ_STAGE, _MODEL_STAGE):
+        report_progress(stage, 0, 1)
+    return content
+
+
 class _ReadDoFn(ReadContentsDoFn):
     stage = READ_STAGE
 
     def process(self, content: Content) -> Iterator[ContentRead]:
-        report_progress(READ_STAGE, 0, 1)
-        report_progress(_MODEL_STAGE, 0, 1)
         yield from self.read_ahead(content)
 
     def made(self, content: Content, ticket: None, data: bytes) -> ContentRead:
@@ -129,11 +133,15 @@ class EmbedContents(beam.PTransform):
     def expand(self, contents: beam.PCollection[Content]) -> EmbeddedContents:
         """Turn contents into contents with ``learned``.
 
-        They are read by the workers that they come to: the shuffle of ``CollapseExact`` has dealt
-        them.
+        A shuffle before they are read deals them to the workers, and how many there are is known
+        before the first of hours of embedding.
         """
-        read = contents | "Read contents" >> (
-            beam.ParDo(_ReadDoFn(self.settings, self.limits, self.access))
+        read = (
+            contents
+            | "Expect contents" >> beam.Map(_expect).with_output_types(Content)
+            | "Spread contents" >> beam.Reshuffle()
+            | "Read contents"
+            >> beam.ParDo(_ReadDoFn(self.settings, self.limits, self.access))
             .with_output_types(ContentRead, stats=StageStats)
             .with_outputs(STATS, main="read")
         )
