@@ -6,13 +6,21 @@ import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
+from tests.transforms.grouping.keys import compact_keys, random_keys
+from tests.transforms.imaging import pictures
 from tests.transforms.samples import make_content
 from transforms import similar as module
 from transforms.candidates import DENSE_NOTE
+from transforms.color import ColorSettings, CompareColors
+from transforms.grouping.bands import turn
 from transforms.grouping.cosines import cosines, vectors_of
-from transforms.packing import unpack
-from transforms.records import Candidate, Cap, Learned
+from transforms.grouping.hamming import distances
+from transforms.imaging.color import color_descriptor
+from transforms.imaging.layout import layout
+from transforms.packing import PackedCandidates, unpack
+from transforms.records import Candidate, Cap, Content, Learned
 from transforms.reporting.summary import add_up
+from transforms.rounds import ComponentInputs
 from transforms.similar import (
     SKETCHED_NOTE,
     ProposeByEmbedding,
@@ -267,3 +275,51 @@ def test_beyond_the_limit_equal_embeddings_meet_the_first_of_their_block(monkeyp
         summed = counts | beam.CombinePerKey(sum)
         expected = [("exhaustive_contents", 280), ("dense_neighbourhood", 247)]
         assert_that(summed, equal_to(expected), label="caps")
+
+
+def _alike(name, pixels):
+    """A content of a picture, with one embedding for all, whose key is far from any other's."""
+    pixels = np.ascontiguousarray(pixels)
+    return make_content(name)._replace(
+        wavelet_keys=compact_keys(random_keys(1, seed=int(name))).tobytes(),
+        color=color_descriptor(pixels).tobytes(),
+        layout=layout(pixels).tobytes(),
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        learned=_learned(_halves(1)[0]),
+    )
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_what_embeddings_alone_propose_is_asked_for_and_becomes_an_edge_of_theirs(verify):
+    picture = pictures.photograph(1)
+    contents = [_alike("1", picture), _alike("2", pictures.jpeg(picture, 80))]
+    bits = distances(
+        turn(np.frombuffer(contents[0].wavelet_keys, np.uint8)[None]),
+        turn(np.frombuffer(contents[1].wavelet_keys, np.uint8)[None])[0],
+    )
+    assert bits.min() > 60
+    settings = ColorSettings(0.5, 0.85, 0.5, 0.15, 0.6, verify=verify)
+
+    def check(edges):
+        (edge,) = edges
+        assert edge.generators == "embedding"
+        assert edge[:2] == tuple(sorted(content.content for content in contents))
+        # Measured when it was asked for: the generator left it open.
+        assert edge.wavelet_distance > 60
+        assert edge.layout_similarity is not None
+        assert edge.verdict == ("undecided" if verify else "review")
+
+    with TestPipeline("FnApiRunner") as pipeline:
+        made = pipeline | beam.Create(contents)
+        proposed = made | ProposeByEmbedding(0.9)
+        key = beam.Map(lambda one: (b"k", one))
+        keyed = made | "Key contents" >> key.with_output_types(tuple[bytes, Content])
+        pairs = proposed.candidates | "Key pairs" >> beam.Map(
+            lambda one: (b"k", one)
+        ).with_output_types(tuple[bytes, PackedCandidates])
+        out = ComponentInputs(keyed, pairs, []).join() | CompareColors(settings)
+        decided = out.edges | "Decided" >> beam.Values()
+        waiting = out.undecided | "Waiting" >> beam.FlatMap(lambda unit: unit.pairs)
+        ended = out.finished | "Ended" >> beam.FlatMap(lambda one: one[1]["edges"])
+        assert_that((decided, waiting, ended) | beam.Flatten(), check)
