@@ -124,7 +124,12 @@ class Labels:
     scale: float
 
 
-EMBEDDED_DESCRIPTOR: Final = GlobalModel(DESCRIPTOR, DESCRIPTOR, dimensions=231)
+# The least cosine, in steps of 0.02, at which three labelled sets (11,660 images) have fewer than one
+# false pair an image: 0.94, 0.46 and 0.81. Of 12 copies that it alone found at 0.9 none was below.
+_DESCRIPTOR_PROPOSES: Final = 0.92
+EMBEDDED_DESCRIPTOR: Final = GlobalModel(
+    DESCRIPTOR, DESCRIPTOR, dimensions=231, propose_similarity=_DESCRIPTOR_PROPOSES
+)
 ORB: Final = LocalModel("orb", "orb")
 
 
