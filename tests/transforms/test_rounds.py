@@ -85,7 +85,7 @@ def test_an_edge_takes_the_evidence_of_its_candidate_and_nothing_else():
         (0, 0, Prospect.LIKELY),
         (24, 0, Prospect.LIKELY),
         (25, 0, Prospect.CHANCE),
-        (-1, 0, Prospect.CHANCE),  # of embeddings alone: one in seventy was a copy
+        (-1, 0, Prospect.CHANCE),  # of embeddings alone: one in a hundred was a copy
         (-1, 2, Prospect.CHANCE),
         (-1, -3, Prospect.UNLIKELY),
         (-1, 4, Prospect.UNLIKELY),
