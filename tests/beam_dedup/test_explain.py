@@ -294,6 +294,7 @@ def test_the_text_of_a_pair(folder: Path, capsys: Capture) -> None:
     )
     assert blocks[4] == (
         "global: undecided; goes on\n"
+        "  model descriptor; threshold: profile balanced\n"
         f"  global_similarity  {_stage(found, 'global')['evidence']['global_similarity']}\n"
         f"  aligned_bits   60   wavelet_distance {distance} is at most this: no\n"
         "  global_reject  0.4  global_similarity "

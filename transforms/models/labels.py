@@ -225,7 +225,8 @@ def _text_tower(model: GlobalModel) -> tuple["torch.nn.Module", float]:
             text_cfg=own["text_cfg"],
             quick_gelu=own.get("quick_gelu", False),
         )
-        return whole.text
+        texts: torch.nn.Module = whole.text
+        return texts
 
     tower = fill(make, part, path, f"the texts of {model.variant}").eval()
     return tower, float(state["logit_scale"].double().exp())
@@ -248,7 +249,8 @@ def _tokens(names: tuple[str, ...], model: GlobalModel) -> "torch.Tensor":
     for name, prompt in zip(names, prompts, strict=True):
         if len(tokenizer.encode(prompt)) > most:
             raise ModelError(f"label {name!r} is too long for {model.variant!r}; shorten it")
-    return tokenizer(prompts)
+    tokens: torch.Tensor = tokenizer(prompts)
+    return tokens
 
 
 def assign(vector: npt.NDArray[np.float32], labels: Labels) -> tuple[str, float]:
