@@ -111,7 +111,7 @@ def test_no_group_spans_two_labels(contents: list[Content], profile: str) -> Non
         assert {edge.color_similarity for edge in parted} == {None}
         # A copy that could not be embedded is in no group, and its row says why.
         failed = [one for one in _of(found, "partly", "decision") if name[one.content] == "coarse"]
-        assert len(failed) == 2
+        assert len(failed) == (2 if profile == "fast" else 0)
         for one in failed:
             assert (one.group_id, one.relation) == ("", None)
             assert (one.error_stage, one.error_type) == ("global", "bad_embedding")

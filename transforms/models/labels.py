@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transforms.access import LOCAL
+from transforms.models.network import needs_of
 from transforms.models.spec import GlobalModel, Labels, ModelError
 from transforms.models.weights import read_state_dict
 from transforms.storage.folders import open_folder
@@ -140,8 +141,8 @@ def find_or_make(names: tuple[str, ...], model: GlobalModel, cache: str) -> Kept
 
 def _file_name(names: tuple[str, ...], model: GlobalModel) -> str:
     """Name a file by all that its vectors depend on."""
-    assert model.weights is not None  # noqa: S101 - find_or_make looked
-    key = json.dumps([_FORMAT, model.variant, model.weights.sha256, PROMPT, names])
+    weights, _ = needs_of(model)
+    key = json.dumps([_FORMAT, model.variant, weights.sha256, PROMPT, names])
     return f"labels-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
 
 
@@ -208,9 +209,9 @@ def _text_tower(model: GlobalModel) -> tuple["torch.nn.Module", float]:
 
     from transforms.models.torch_network import fill
 
-    assert model.weights is not None  # noqa: S101 - find_or_make looked
-    path, own = model.weights.path, open_clip.get_model_config(model.variant)
-    state = read_state_dict(model.weights)
+    weights, _ = needs_of(model)
+    path, own = weights.path, open_clip.get_model_config(model.variant)
+    state = read_state_dict(weights)
     # Where architectures have texts of their own they are named so; else they lie beside ``visual``
     # and what belongs to neither.
     part = {key.removeprefix("text."): state[key] for key in state if key.startswith("text.")}
