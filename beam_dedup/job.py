@@ -195,7 +195,7 @@ def _build(pipeline: Any, config: PipelineConfig) -> None:
 
 
 def _free_models(config: PipelineConfig) -> None:
-    """Let go of what learned models left here: their memory, and files of those that were shared."""
+    """Let go of the memory and the files that learned models left here."""
     execution = config.models.execution
     if not execution.job:
         return
