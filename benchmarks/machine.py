@@ -67,7 +67,7 @@ def measured(command: Sequence[str], env: Mapping[str, str] | None = None) -> To
         pid, status, used = os.wait4(process.pid, os.WNOHANG)
         if pid:
             break
-        resident = sum(_resident(each) for each in (process.pid, *_children(process.pid)))
+        resident = sum(_resident(each) for each in (process.pid, *children(process.pid)))
         highest_sum = max(highest_sum, resident)
         time.sleep(_SAMPLE_EVERY_S)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -86,7 +86,8 @@ def _resident(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Return the processes below a process, each before its own."""
     direct = []
     # Beam starts its workers from threads, and a child belongs to the thread that made it.
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -94,4 +95,4 @@ def _children(pid: int) -> list[int]:
             direct += [int(word) for word in path.read_text(encoding="ascii").split()]
         except OSError:
             continue
-    return direct + [inner for child in direct for inner in _children(child)]
+    return direct + [inner for child in direct for inner in children(child)]
