@@ -5,9 +5,11 @@ import pickle
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from apache_beam.utils.multi_process_shared import MultiProcessShared
 
 from tests.transforms.models.fakes import CALLS, LOADS, Loader
 from transforms.models.session import (
@@ -174,6 +176,16 @@ def test_results_travel_between_processes() -> None:
     one = session()
     results = [*one([1, -1]), one.take()]
     assert pickle.loads(pickle.dumps(results)) == results  # noqa: S301 - made here
+
+
+def test_a_session_works_behind_a_proxy(tmp_path: Path) -> None:
+    shared = MultiProcessShared(session, "beam_dedup_test-session", path=str(tmp_path),
+                                always_proxy=True)  # fmt: skip
+    proxy: Any = shared.acquire()
+    assert proxy([1, -1]) == [2, Failed("other", "ValueError: -1")]
+    assert proxy(np.arange(3)) == [0, 2, 4]
+    assert (proxy.take().loads, proxy.take().loads) == (1, 0)
+    assert LOADS == [("one", "cpu")]
 
 
 def test_other_errors_are_not_taken_for_missing_memory() -> None:
