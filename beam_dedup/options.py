@@ -199,7 +199,7 @@ class PipelineConfig:
         labels: a file of names, a line each, of which each picture gets the likeliest.
         within_label: whether pictures of different labels are never one group.
         device: where models run: auto, cpu, cuda or cuda:N,M.
-        share_model: one model for all processes of a machine.
+        share_model: one model for all processes of a machine, see SECURITY.md.
         models: what the models of this config were resolved to.
         duplicate_relations: relations that make a member a duplicate.
         max_image_bytes: files larger than this fail as ``too_large``, unread; bytes.
@@ -873,7 +873,13 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="take weights of this licence, which does not allow every use; repeatable",
     )
     add("--device", default="auto", metavar="auto|cpu|cuda|cuda:N,M", help="where models run")
-    add("--share_model", action="store_true", help="one model for all processes of a machine")
+    add(
+        "--share_model",
+        action="store_true",
+        help="one model for all processes of a machine (on one GPU), which Beam shares over a "
+        "local port with a key that is public: whoever may connect to it can run code as this "
+        "user, so only where nobody else has an account",
+    )
     add(
         "--candidates",
         default="profile",

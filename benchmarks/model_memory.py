@@ -4,8 +4,8 @@
     python benchmarks/model_memory.py --images FOLDER [--photographs 60] [--architecture ViT-B-32]
                                       [--seed 1]
 
-Takes PHOTOGRAPHS pictures of a folder and makes of each two cuttings and a bright copy, so that
-``beam-dedup run`` must embed what colour leaves undecided. Runs it with the descriptor and with a
+Takes PHOTOGRAPHS pictures of a folder and makes of each two cuttings, one with a frame and one with
+a box on it, so that ``beam-dedup run`` must embed what colour leaves undecided. Runs it with the descriptor and with a
 CLIP of random weights, in one process and in two workers, and in two workers that share the model;
 reads ``smaps_rollup`` of its processes ten times a second from outside. RSS is all that a process
 has in memory; PSS shares out what several have, so only PSS adds up. Prints machine, seed, and the
@@ -21,10 +21,12 @@ import time
 from pathlib import Path
 
 from machine import children, describe
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageOps
 
 _SAMPLE_EVERY_S = 0.1
-_CUT = 0.06  # of each side, in two steps
+_CUT = 0.12  # of each side, in two steps
+_FRAME = 0.1  # of the longer side
+_BOX = 0.35  # of each side
 
 # Name, options beside the model's, whether the model is the learned one.
 CASES = (
@@ -37,20 +39,23 @@ CASES = (
 
 
 def make_images(source: Path, target: Path, count: int) -> int:
-    """Write photographs with three edits of each; return how many images there are."""
+    """Write photographs with four edits of each; return how many images there are."""
     target.mkdir()
     paths = sorted(path for path in source.iterdir() if path.is_file())[:count]
     for path in paths:
         with Image.open(path) as image:
             whole = image.convert("RGB")
         width, height = whole.size
-        edits = {"whole": whole, "bright": ImageEnhance.Brightness(whole).enhance(1.3)}
+        framed = ImageOps.expand(whole, int(_FRAME * max(width, height)), (255, 255, 255))
+        boxed = whole.copy()
+        boxed.paste((40, 90, 160), (0, 0, int(_BOX * width), int(_BOX * height)))
+        edits = {"whole": whole, "framed": framed, "boxed": boxed}
         for step in (1, 2):
             x, y = int(width * _CUT * step), int(height * _CUT * step)
             edits[f"cut{step}"] = whole.crop((x, y, width, height))
         for name, edit in edits.items():
             edit.save(target / f"{path.stem}-{name}.jpg", quality=90)
-    return 4 * len(paths)
+    return 5 * len(paths)
 
 
 def make_weights(folder: Path, architecture: str, seed: int) -> str:

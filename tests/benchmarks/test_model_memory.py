@@ -24,18 +24,19 @@ def test_a_command_is_sampled_with_its_children() -> None:
     assert highest > 50_000_000
 
 
-def test_each_photograph_has_three_edits(tmp_path: Path) -> None:
+def test_each_photograph_has_four_edits(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     Image.new("RGB", (200, 100), (90, 80, 70)).save(source / "one.png")
-    assert model_memory.make_images(source, tmp_path / "made", 5) == 4
+    assert model_memory.make_images(source, tmp_path / "made", 5) == 5
     sizes = {}
     for path in (tmp_path / "made").iterdir():
         with Image.open(path) as image:
             sizes[path.name] = image.size
     assert sizes == {
         "one-whole.jpg": (200, 100),
-        "one-bright.jpg": (200, 100),
-        "one-cut1.jpg": (188, 94),
-        "one-cut2.jpg": (176, 88),
+        "one-framed.jpg": (240, 140),
+        "one-boxed.jpg": (200, 100),
+        "one-cut1.jpg": (176, 88),
+        "one-cut2.jpg": (152, 76),
     }

@@ -13,7 +13,7 @@ from tests.transforms.reporting.made import (
 )
 from transforms.records import Cap, RequestCount, StageStats
 from transforms.reporting.schema import TABLES, to_arrow
-from transforms.reporting.summary import add_up, stage_summary, tally
+from transforms.reporting.summary import Gathered, add_up, stage_summary, summarise, tally
 
 
 def test_the_whole_summary():
@@ -124,12 +124,16 @@ def test_caps_of_several_workers_are_added_up():
 
 def test_r11_batches_halved_for_want_of_memory_are_a_cap():
     embed = STATS._replace(stage="embed")
-    stats = [STATS, embed._replace(halvings=2, batch_limit=8), embed,
+    parts = [embed._replace(halvings=2, batch_limit=8), embed,
              embed._replace(halvings=1, batch_limit=4)]  # fmt: skip
-    assert summary_of(stats=stats, caps=[])["caps"] == [
-        {"stage": "embed", "name": "batch_size", "limit": 4, "applied": 3,
-         "note": "batches of the model were halved for want of memory, and run again"},
-    ]  # fmt: skip
+    local = STATS._replace(stage="local", halvings=1, batch_limit=16)
+    rows = tally("images", to_arrow(TABLES["images"], []))
+    stages = {"fingerprint": [STATS], "embed": parts, "local": [local]}
+    note = "batches of the model were halved for want of memory, and run again"
+    assert summarise("run-1", Gathered(0, rows, stages, ()), {}, {})["caps"] == [
+        {"stage": "embed", "name": "batch_size", "limit": 4, "applied": 3, "note": note},
+        {"stage": "local", "name": "batch_size", "limit": 16, "applied": 1, "note": note},
+    ]
 
 
 def test_r7_nothing_listed_gives_zeros():
