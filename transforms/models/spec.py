@@ -5,9 +5,10 @@ a worker, when the first picture comes.
 """
 
 import dataclasses
-from typing import Final, Optional
+from typing import TYPE_CHECKING, Final, Optional
 
-from transforms.imaging.preparation import Preparation
+if TYPE_CHECKING:
+    from transforms.imaging.preparation import Preparation
 
 DESCRIPTOR: Final = "descriptor"
 
@@ -53,7 +54,7 @@ class GlobalModel:
     family: str
     variant: str = ""
     weights: Optional[Weights] = None
-    preparation: Optional[Preparation] = None
+    preparation: Optional["Preparation"] = None
     dimensions: int = 0
     reject_similarity: Optional[float] = None
     propose_similarity: float = 0.9
