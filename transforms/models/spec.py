@@ -125,8 +125,8 @@ class Labels:
     scale: float
 
 
-# From here on three labelled sets (11,660 images) have about one false pair an image: 1.05, 0.54 and
-# 1.02. At 0.92 they have a tenth less, and of 47 copies that it alone found in two sets 20 are lost.
+# From here on three labelled sets (11,660 images) have about one false pair an image: 1.05, 0.54,
+# 1.02. At 0.92 they have a tenth less, and 20 of 47 copies that it alone found in two are lost.
 _DESCRIPTOR_PROPOSES: Final = 0.9
 EMBEDDED_DESCRIPTOR: Final = GlobalModel(
     DESCRIPTOR, DESCRIPTOR, dimensions=231, propose_similarity=_DESCRIPTOR_PROPOSES
