@@ -22,7 +22,7 @@ FILES = {
     "odd": saved(photo(4, 227, 223), "PNG"),
     "grey": saved(photo(5, 333, 250).convert("L")),
     "panorama": saved(grey(photo(6, 900, 120)), "PNG"),
-    # So large that it is read at a half, for networks of up to 224 pixels.
+    # So large that a decoder would be tempted to halve it.
     "large": saved(photo(7, 2600, 1950), quality=90),
 }
 SAME = 0.9999  # cosine from which two vectors are those of one picture
