@@ -16,6 +16,7 @@ from beam_dedup.options import UsageError  # noqa: E402
 from tests import pictures  # noqa: E402
 from tests.pictures import photo, saved, write  # noqa: E402
 from tests.transforms.models.made import make_clip  # noqa: E402
+from transforms.embeddings import learned_of  # noqa: E402
 from transforms.imaging.decode import DecodeLimits, decode  # noqa: E402
 from transforms.models.labels import assign  # noqa: E402
 from transforms.models.network import load_network  # noqa: E402
@@ -135,9 +136,9 @@ def test_pictures_of_two_labels_are_parted_within_labels(
     words = [f"--global_model={clip}", f"--labels={folder / 'labels.txt'}", "--within_label"]
     config, _, _ = options.parse(["--input=x", "--output=", *words, f"--profile={profile}"])
     names = iter(["cat", "dog"])
-    given = explain.learned_of
     monkeypatch.setattr(
-        explain, "learned_of", lambda *all_: given(*all_)._replace(label=next(names))
+        "beam_dedup.explain.learned_of",
+        lambda *given: learned_of(*given)._replace(label=next(names)),
     )
     found = explain.explain(str(folder / "sea.jpg"), str(folder / "caption.jpg"), config)
     assert (found["a"]["label"], found["b"]["label"]) == ("cat", "dog")
