@@ -5,11 +5,11 @@
                                       [--seed 1]
 
 Takes PHOTOGRAPHS pictures of a folder and makes of each two cuttings, one with a frame and one with
-a box on it, so that ``beam-dedup run`` must embed what colour leaves undecided. Runs it with the descriptor and with a
-CLIP of random weights, in one process and in two workers, and in two workers that share the model;
-reads ``smaps_rollup`` of its processes ten times a second from outside. RSS is all that a process
-has in memory; PSS shares out what several have, so only PSS adds up. Prints machine, seed, and the
-peaks of each process.
+a box on it, so that ``beam-dedup run`` must embed what colour leaves undecided. Runs it with the
+descriptor and with a CLIP of random weights, in one process and in two workers, and in two workers
+that share the model; reads ``smaps_rollup`` of its processes ten times a second from outside. RSS
+is all that a process has in memory; PSS shares out what several have, so only PSS adds up. Prints
+machine, seed, and the peaks of each process.
 """
 
 import argparse
@@ -143,6 +143,7 @@ def main() -> None:
             shown = ", ".join(
                 f"{'client' if index == 0 else 'worker'} {rss / 2**20:.0f} / {pss / 2**20:.0f}"
                 for index, (rss, pss) in enumerate(peaks.values())
+                if rss  # else it had ended before it was read
             )
             print(f"{case}: MiB RSS / PSS: {shown}; highest sum of PSS {highest / 2**20:.0f}; "
                   f"{told(report)}", flush=True)  # fmt: skip
