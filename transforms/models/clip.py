@@ -17,9 +17,9 @@ from open_clip.transform import PreprocessCfg
 
 from transforms.imaging.preparation import Preparation
 from transforms.models.network import Network, needs_of
-from transforms.models.spec import GlobalModel, ModelError, Weights
+from transforms.models.spec import GlobalModel, ModelError
 from transforms.models.torch_network import TorchNetwork, build, check_fit, fill
-from transforms.models.weights import Finder, read_state_dict
+from transforms.models.weights import Finder, check, read_state_dict
 
 __all__ = ["load", "resolve"]
 
@@ -67,7 +67,7 @@ def resolve(text: str, finder: Finder) -> GlobalModel:
         if tag.get("quick_gelu") and architecture + _QUICK in open_clip.list_models():
             architecture += _QUICK  # with which these weights were trained
     tower = build(lambda: _tower(architecture))
-    check_fit(tower, _image_part(weights), weights.path, architecture)
+    check_fit(tower, _image_part(weights.path), weights.path, architecture)
     return GlobalModel(
         name=text,
         family="clip",
@@ -84,7 +84,7 @@ def resolve(text: str, finder: Finder) -> GlobalModel:
 def load(model: GlobalModel, device: str) -> Network:
     """Load a model of ``resolve``, see ``network``."""
     weights, preparation = needs_of(model)
-    state = _image_part(weights)
+    state = _image_part(check(weights))
     tower = fill(lambda: _tower(model.variant), state, weights.path, model.variant)
     return TorchNetwork(tower, preparation, device)
 
@@ -131,15 +131,15 @@ def _tower(architecture: str) -> torch.nn.Module:
     return tower
 
 
-def _image_part(weights: Weights) -> dict[str, torch.Tensor]:
+def _image_part(path: str) -> dict[str, torch.Tensor]:
     """Return the tensors of the tower for images, under their names in it."""
-    state = read_state_dict(weights)
+    state = read_state_dict(path)
     part = {
         key.removeprefix(_VISUAL): value for key, value in state.items() if key.startswith(_VISUAL)
     }
     if not part:
         raise ModelError(
-            f"weights {weights.path!r} hold no tensors named {_VISUAL}*, as those of open_clip do"
+            f"weights {path!r} hold no tensors named {_VISUAL}*, as those of open_clip do"
         )
     return part
 

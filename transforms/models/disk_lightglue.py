@@ -14,7 +14,7 @@ import numpy as np
 
 from transforms.models.matches import Matches, Pair, View, fill, is_tiny, no_matches, size_of
 from transforms.models.spec import LocalModel, ModelError
-from transforms.models.weights import Finder, read_state_dict
+from transforms.models.weights import Finder, check, read_state_dict
 
 if TYPE_CHECKING:
     import torch
@@ -38,10 +38,10 @@ def resolve(text: str, finder: Finder) -> LocalModel:
         finder: of weights; where it names a SHA-256, it names two, with a comma between.
 
     Raises:
-        ModelError: the weights are missing or refused.
+        ModelError: the weights are missing or refused, or are those of another network.
     """
-    _, _, rest = text.partition(":")
-    paths = rest.split(",") if rest else []
+    _, separator, rest = text.partition(":")
+    paths = rest.split(",") if separator else []
     if paths and (len(paths) != len(PARTS) or not all(paths)):
         raise ModelError(f"local_model {text!r} must name two files, {KIND}:DISK,LIGHTGLUE")
     hashes: Sequence[str | None] = finder.sha256.split(",") if finder.sha256 else (None, None)
@@ -52,6 +52,7 @@ def resolve(text: str, finder: Finder) -> LocalModel:
         weights = [one.file(path) for one, path in zip(finders, paths, strict=True)]
     else:
         weights = [one.known(f"{KIND}:{part}") for one, part in zip(finders, PARTS, strict=True)]
+    _networks(*(one.path for one in weights))
     return LocalModel(text, KIND, "", tuple(weights))
 
 
@@ -65,19 +66,21 @@ def load(model: LocalModel, device: str) -> "DiskLightGlue":
     Raises:
         ModelError: a file is missing, is another than on the client, or does not fit.
     """
+    disk, lightglue = _networks(*(check(one) for one in model.weights))
+    return DiskLightGlue(disk.eval().to(device), lightglue.eval().to(device), device)
+
+
+def _networks(of_disk: str, of_lightglue: str) -> tuple["torch.nn.Module", "torch.nn.Module"]:
+    """Build both networks with the weights of two files."""
     from kornia.feature import DISK, LightGlue
 
-    of_disk, of_lightglue = model.weights
     disk = DISK()
-    state: dict[str, Any] = read_state_dict(of_disk)
-    # The published checkpoint has the weights in a dictionary of this name.
-    nested = state.get("extractor")
-    fill(disk, nested if isinstance(nested, dict) else state, of_disk, "DISK")
+    fill(disk, read_state_dict(of_disk), of_disk, "DISK")
     build: Any = LightGlue  # its annotation leaves out None, which downloads nothing
     lightglue = build(None, input_dim=_DESCRIPTOR)
     state = _renamed(read_state_dict(of_lightglue), lightglue.conf.n_layers)
     fill(lightglue, state, of_lightglue, "LightGlue for DISK")
-    return DiskLightGlue(disk.eval().to(device), lightglue.eval().to(device), device)
+    return disk, lightglue
 
 
 def _renamed(state: dict[str, Any], layers: int) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from torchvision.transforms import InterpolationMode
 
 from transforms.imaging.preparation import Preparation
 from transforms.models.network import Network, needs_of
-from transforms.models.spec import GlobalModel, Weights
+from transforms.models.spec import GlobalModel, ModelError
 from transforms.models.torch_network import TorchNetwork, build, check_fit, fill
-from transforms.models.weights import Finder, read_state_dict
+from transforms.models.weights import Finder, check, read_state_dict
 
 __all__ = ["load", "resolve"]
 
@@ -42,10 +42,12 @@ def resolve(text: str, finder: Finder) -> GlobalModel:
     Raises:
         ModelError: the weights are missing, are refused, or are those of another network.
     """
-    name, _, path = text.partition(":")
-    weights = finder.file(path) if ":" in text else finder.known(name)
+    name, separator, path = text.partition(":")
+    if separator and not path:
+        raise ModelError(f"{name} needs a file, as in {name}:PATH, or none, not {text!r}")
+    weights = finder.file(path) if path else finder.known(name)
     whole: Any = build(lambda: get_model(name, weights=None))
-    check_fit(_without_classifier(whole), _features(weights), weights.path, name)
+    check_fit(_without_classifier(whole), _features(weights.path), weights.path, name)
     return GlobalModel(
         name=text,
         family="efficientnet",
@@ -62,7 +64,7 @@ def resolve(text: str, finder: Finder) -> GlobalModel:
 def load(model: GlobalModel, device: str) -> Network:
     """Load a model of ``resolve``, see ``network``."""
     weights, preparation = needs_of(model)
-    state = _features(weights)
+    state = _features(check(weights))
     module = fill(
         lambda: _without_classifier(get_model(model.variant, weights=None)),
         state,
@@ -77,8 +79,8 @@ def _without_classifier(whole: Any) -> torch.nn.Module:
     return torch.nn.Sequential(parts)
 
 
-def _features(weights: Weights) -> dict[str, torch.Tensor]:
-    state = read_state_dict(weights)
+def _features(path: str) -> dict[str, torch.Tensor]:
+    state = read_state_dict(path)
     return {key: value for key, value in state.items() if not key.startswith("classifier.")}
 
 

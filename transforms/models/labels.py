@@ -211,7 +211,7 @@ def _text_tower(model: GlobalModel) -> tuple["torch.nn.Module", float]:
 
     weights, _ = needs_of(model)
     path, own = weights.path, open_clip.get_model_config(model.variant)
-    state = read_state_dict(weights)
+    state = read_state_dict(path)
     # Where architectures have texts of their own they are named so; else they lie beside ``visual``
     # and what belongs to neither.
     part = {key.removeprefix("text."): state[key] for key in state if key.startswith("text.")}

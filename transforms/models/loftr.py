@@ -13,8 +13,8 @@ import numpy as np
 
 from transforms.imaging.points import grey_of
 from transforms.models.matches import Matches, Pair, View, fill, is_tiny, no_matches, size_of
-from transforms.models.spec import LocalModel
-from transforms.models.weights import Finder, read_state_dict
+from transforms.models.spec import LocalModel, ModelError
+from transforms.models.weights import Finder, check, read_state_dict
 
 if TYPE_CHECKING:
     import torch
@@ -39,13 +39,16 @@ def resolve(text: str, finder: Finder) -> LocalModel:
         finder: of weights.
 
     Raises:
-        ModelError: the weights are missing or refused.
+        ModelError: the weights are missing or refused, or are those of another network.
     """
     _, _, rest = text.partition(":")
     variant, _, path = rest.partition(":")
     if variant not in VARIANTS:
         variant, path = VARIANTS[0], rest
+    if text.endswith(":"):
+        raise ModelError(f"{KIND} needs a file after the colon, or no colon, not {text!r}")
     weights = finder.file(path) if path else finder.known(f"{KIND}:{variant}")
+    _network(weights.path, variant)
     return LocalModel(text, KIND, variant, (weights,))
 
 
@@ -59,18 +62,24 @@ def load(model: LocalModel, device: str) -> "LoftrMatcher":
     Raises:
         ModelError: the file is missing, is another than on the client, or does not fit.
     """
+    (weights,) = model.weights
+    network = _network(check(weights), model.variant)
+    return LoftrMatcher(network.eval().to(device), device)
+
+
+def _network(path: str, variant: str) -> "torch.nn.Module":
+    """Build the network with the weights of a file."""
     from kornia.feature import LoFTR
     from kornia.feature.loftr.loftr import default_cfg
 
-    (weights,) = model.weights
     config: dict[str, Any] = copy.deepcopy(default_cfg)
-    config["coarse"]["temp_bug_fix"] = model.variant == "indoor_new"
+    config["coarse"]["temp_bug_fix"] = variant == "indoor_new"
     network = LoFTR(pretrained=None, config=config)
-    state = read_state_dict(weights)
+    state = read_state_dict(path)
     # As the published checkpoints have it.
     state = {name.removeprefix("matcher."): tensor for name, tensor in state.items()}
-    fill(network, state, weights, f"LoFTR ({model.variant})")
-    return LoftrMatcher(network.eval().to(device), device)
+    fill(network, state, path, f"LoFTR ({variant})")
+    return network
 
 
 class LoftrMatcher:

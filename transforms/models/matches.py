@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from transforms.models.spec import LocalModel, ModelError, Weights
+from transforms.models.spec import LocalModel, ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -90,14 +90,14 @@ def is_tiny(view: View) -> bool:
 
 
 def fill(
-    network: "torch.nn.Module", state: dict[str, "torch.Tensor"], weights: Weights, what: str
+    network: "torch.nn.Module", state: dict[str, "torch.Tensor"], path: str, what: str
 ) -> None:
     """Put weights into a network, all that it has; what else the file holds is left.
 
     Args:
         network: whose parameters and buffers are named as in the file.
         state: of the file.
-        weights: the file, for the message.
+        path: of the file, for the message.
         what: the network's name, for the message.
 
     Raises:
@@ -108,13 +108,13 @@ def fill(
     except Exception as error:  # PyTorch: RuntimeError for shapes, and others for no tensors
         lines = str(error).strip().splitlines()
         detail = lines[min(1, len(lines) - 1)].strip() if lines else type(error).__name__
-        raise ModelError(f"weights {weights.path!r} do not fit {what}: {detail}") from error
+        raise ModelError(f"weights {path!r} do not fit {what}: {detail}") from error
     learned = {name for name, _ in network.named_parameters()}
     # What is not learned can be absent, but for the statistics of batch normalisation.
     missing = [name for name in found.missing_keys if name in learned or "running_" in name]
     if missing:
         raise ModelError(
-            f"weights {weights.path!r} do not fit {what}: {len(missing)} tensors are missing, "
+            f"weights {path!r} do not fit {what}: {len(missing)} tensors are missing, "
             f"the first is {missing[0]!r}"
         )
 

@@ -14,7 +14,7 @@ import onnxruntime
 from transforms.imaging.preparation import Preparation
 from transforms.models.network import Network, dimensions_of, needs_of, told_by
 from transforms.models.sidecar import read_sidecar
-from transforms.models.spec import GlobalModel, ModelError, Weights
+from transforms.models.spec import GlobalModel, ModelError
 from transforms.models.weights import Finder, check
 
 __all__ = ["OnnxNetwork", "load", "resolve"]
@@ -40,7 +40,7 @@ def resolve(text: str, finder: Finder) -> GlobalModel:
     if not path:
         raise ModelError(f"onnx needs a file, as in onnx:PATH, not {text!r}")
     weights = finder.file(path)
-    session = _session(weights, "cpu")
+    session = _session(weights.path, "cpu")
     known = read_sidecar(weights.path, _side(session, weights.path))
     _check_output(session, known.output, weights.path)
     network = OnnxNetwork(session, known.preparation, known.output, weights.size_bytes)
@@ -60,7 +60,7 @@ def resolve(text: str, finder: Finder) -> GlobalModel:
 def load(model: GlobalModel, device: str) -> Network:
     """Load a model of ``resolve``, see ``network``."""
     weights, preparation = needs_of(model)
-    session = _session(weights, device)
+    session = _session(check(weights), device)
     return OnnxNetwork(session, preparation, model.variant, weights.size_bytes)
 
 
@@ -102,8 +102,7 @@ class OnnxNetwork:
         return np.concatenate(vectors).astype(np.float32, copy=False)
 
 
-def _session(weights: Weights, device: str) -> Any:
-    path = check(weights)
+def _session(path: str, device: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = _threads()

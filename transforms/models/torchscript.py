@@ -14,7 +14,7 @@ from transforms.imaging.preparation import Preparation
 from transforms.models import catalogue
 from transforms.models.network import Network, dimensions_of, needs_of, told_by
 from transforms.models.sidecar import Sidecar, read_sidecar
-from transforms.models.spec import GlobalModel, ModelError, Weights
+from transforms.models.spec import GlobalModel, ModelError
 from transforms.models.torch_network import TorchNetwork
 from transforms.models.weights import Finder, check
 
@@ -48,7 +48,7 @@ def resolve(text: str, finder: Finder) -> GlobalModel:
         raise ModelError(f"{family} needs a file, as in {family}:PATH, not {text!r}")
     weights = finder.known(text) if catalogue.has(text) else finder.file(path)
     known = _SSCD if family == "sscd" else read_sidecar(weights.path)
-    network = _network(weights, known.preparation, known.output, "cpu")
+    network = _network(weights.path, known.preparation, known.output, "cpu")
     return GlobalModel(
         name=text,
         family="torchscript",
@@ -65,11 +65,10 @@ def resolve(text: str, finder: Finder) -> GlobalModel:
 def load(model: GlobalModel, device: str) -> Network:
     """Load a model of ``resolve``, see ``network``."""
     weights, preparation = needs_of(model)
-    return _network(weights, preparation, model.variant, device)
+    return _network(check(weights), preparation, model.variant, device)
 
 
-def _network(weights: Weights, preparation: Preparation, output: str, device: str) -> Network:
-    path = check(weights)
+def _network(path: str, preparation: Preparation, output: str, device: str) -> Network:
     try:
         with warnings.catch_warnings():
             # PyTorch wants new programs made in another way; the published ones are TorchScript.

@@ -232,18 +232,21 @@ def check(weights: Weights) -> str:
     return weights.path
 
 
-def read_state_dict(weights: Weights) -> dict[str, "torch.Tensor"]:
-    """Read tensors by name, on a worker, for the CPU.
+def read_state_dict(path: str) -> dict[str, "torch.Tensor"]:
+    """Read tensors by name, for the CPU.
 
     The file is mapped where its format allows that: its bytes are read as they are used, and are
     shared by the processes of a machine until one of them writes to a tensor. A checkpoint that
     holds the tensors under ``state_dict``, ``model`` or ``extractor`` gives those; the ``module.``
     that DataParallel puts before every name is taken off.
 
+    Args:
+        path: of a file whose SHA-256 was compared: by ``Finder`` on the client, by ``check`` on a
+            worker.
+
     Raises:
-        ModelError: the file is missing, is another, or holds anything but tensors.
+        ModelError: the file cannot be read, or holds anything but tensors.
     """
-    path = check(weights)
     try:
         found = _read(path)
     except Exception as error:  # whatever the library makes of bytes that are no weights

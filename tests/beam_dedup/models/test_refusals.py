@@ -11,6 +11,7 @@ from beam_dedup import cli, options
 from tests.beam_dedup.pictures import write_folder
 
 pytest.importorskip("open_clip")
+pytest.importorskip("kornia")
 
 from tests.transforms.models.made import make_torchscript
 
@@ -57,11 +58,19 @@ def test_x1_another_sha256_than_the_users_is_refused(pictures: Path, capsys: Cap
     assert line.endswith(f", not {'0' * 64}\n")
 
 
-@pytest.mark.parametrize("name", ["clip:ViT-B-32/", "efficientnet_b0:"])
-def test_x1_a_pickle_with_a_payload_is_refused(pictures: Path, capsys: Capture, name: str) -> None:
+@pytest.mark.parametrize(
+    "model",
+    [
+        "--global_model=clip:ViT-B-32/{path}",
+        "--global_model=efficientnet_b0:{path}",
+        "--local_model=loftr:{path}",
+        "--local_model=disk_lightglue:{path},{path}",
+    ],
+)
+def test_x1_a_pickle_with_a_payload_is_refused(pictures: Path, capsys: Capture, model: str) -> None:
     path, canary = pictures.parent / "w.pt", pictures.parent / "canary"
     path.write_bytes(pickle.dumps(_Payload(canary), protocol=2))
-    assert _run(pictures, f"--global_model={name}{path}") == 2
+    assert _run(pictures, model.format(path=path)) == 2
     assert f"refused: weights '{path}' are refused: " in _one_line(pictures, capsys)
     assert not canary.exists()
 

@@ -121,7 +121,6 @@ def test_r12_weights_of_another_size_are_refused_with_their_path(named):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["", "/nowhere/weights.pth"])
-def test_a_missing_file_is_refused(path):
+def test_a_missing_file_is_refused():
     with pytest.raises(ModelError, match="cannot be read"):
-        resolve(f"efficientnet_b0:{path}", FINDER)
+        resolve("efficientnet_b0:/nowhere/weights.pth", FINDER)

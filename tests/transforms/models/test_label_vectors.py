@@ -49,7 +49,7 @@ def _vectors(labels: Labels) -> np.ndarray:
 def _by_hand(model, names):
     """Return what open_clip makes of names, and its scale."""
     whole = open_clip.create_model(model.variant, load_weights=False)
-    state = read_state_dict(model.weights)
+    state = read_state_dict(model.weights.path)
     whole.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     tokens = open_clip.get_tokenizer(model.variant)([PROMPT.format(name) for name in names])
     with torch.inference_mode():
