@@ -132,7 +132,7 @@ class Download:
                 part = _Part(**json.load(notes))
         except (OSError, ValueError, TypeError):
             part = _Part()
-        if part.url == self._wanted.url and part.validator:
+        if part.url == _public(self._wanted.url) and part.validator:
             return part
         file.truncate(0)
         return _Part()
@@ -174,7 +174,8 @@ class Download:
         with requests.get(
             self._wanted.url, headers=headers, stream=True, timeout=_TIMEOUT_S
         ) as answer:
-            if self._wanted.url.startswith("https:") and not answer.url.startswith("https:"):
+            ways = (one.url for one in (*answer.history, answer))
+            if _is_encrypted(self._wanted.url) and not all(map(_is_encrypted, ways)):
                 raise ModelError(f"{self._wanted.url} leads to an address without encryption")
             if answer.status_code in _AGAIN:
                 return _retry_after(answer)
@@ -204,7 +205,7 @@ class Download:
         linked = [one.headers.get("X-Linked-ETag", "") for one in (*answer.history, answer)]
         digits = [match[1] for one in linked if (match := _SHA256.fullmatch(one))]
         self._part = _Part(
-            self._wanted.url,
+            _public(self._wanted.url),
             validator,
             digits[0] if digits else "",
             there + int(length) if length.isdecimal() else None,
@@ -242,7 +243,7 @@ class Download:
                     "was thrown away"
                 )
         receipt = Receipt(
-            self._wanted.url,
+            _public(self._wanted.url),
             _length(file),
             found,
             self._wanted.license,
@@ -313,6 +314,17 @@ def _locked(path: str) -> Iterator[BinaryIO]:
             if isinstance(error, FileNotFoundError) and error.filename != path:
                 raise
     raise ModelError(f"{path!r} is being written by another process; wait for it")
+
+
+def _public(url: str) -> str:
+    """Return an address without what may be a secret: a password, a signature, a token."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="", fragment="").geturl()
+
+
+def _is_encrypted(url: str) -> bool:
+    return url.lower().startswith("https:")
 
 
 def _length(file: BinaryIO) -> int:

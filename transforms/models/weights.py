@@ -36,7 +36,7 @@ class Receipt:
     """What is written beside a fetched file.
 
     Attributes:
-        url: whence it came.
+        url: whence it came, without a password or a query.
         size_bytes: of the file.
         sha256: of the file, 64 hex digits.
         license: SPDX identifier, or the name that its publisher gives.

@@ -210,14 +210,37 @@ def test_a_file_shorter_than_announced_is_not_kept(host: Host, path: Path, lengt
     assert path.read_bytes() == _BODY
 
 
+def test_no_password_and_no_signature_is_written_beside_weights(host: Host, path: Path) -> None:
+    _put(host)
+    host.files["/file.bin?sig=abc"] = _BODY
+    url = host.url("/file.bin?sig=abc").replace("://", "://me:word@")
+    host.plan = [Answer(cut=20 << 16), *[Answer(503)] * 4]
+    with pytest.raises(UnreachableError):
+        _run(url, path)
+    notes = Path(f"{path}.part.json").read_text()
+    receipt = _run(url, path, _SHA256)
+    assert host.asked[-1][1] == f"bytes={20 << 16}-"
+    for text in (notes, Path(f"{path}.receipt.json").read_text()):
+        assert json.loads(text)["url"] == receipt.url == host.url("/file.bin")
+
+
+@pytest.mark.parametrize(
+    "ways", [["http://elsewhere/x"], ["https://hub/x", "http://elsewhere/x", "https://third/x"]]
+)
 def test_a_redirect_out_of_encryption_is_refused(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, ways: list[str]
 ) -> None:
-    answer = requests.Response()
-    answer.url, answer.status_code, answer.raw = "http://elsewhere/x", 200, io.BytesIO()
-    monkeypatch.setattr(requests, "get", lambda *_, **__: answer)
-    with pytest.raises(ModelError, match="without encryption"):
-        _run("https://hub/x", path)
+    answers = []
+    for url in ways:
+        answer = requests.Response()
+        answer.url, answer.status_code, answer.raw = url, 200, io.BytesIO(_BODY)
+        answers.append(answer)
+    answers[-1].history = answers[:-1]
+    for url in ("https://hub/x", "HTTPS://hub/x"):
+        monkeypatch.setattr(requests, "get", lambda *_, **__: answers[-1])
+        with pytest.raises(ModelError, match="without encryption"):
+            _run(url, path)
+    assert not path.exists()
 
 
 def test_a_second_process_does_not_write_the_same_file(host: Host, path: Path) -> None:
