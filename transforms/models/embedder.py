@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -39,7 +39,8 @@ class EmbedderHandler(LearnedHandler[ImageInput]):
         Args:
             model: a learned one, with a preparation.
             execution: where it runs.
-            batch_size: the most elements of one batch; one has k pictures, most have one.
+            batch_size: the most elements of one batch, and the most pictures of one call of the
+                model: an element has up to eight, most have one.
         """
         if model.preparation is None:
             raise ValueError(f"model {model.name!r} has no preparation")
@@ -47,6 +48,7 @@ class EmbedderHandler(LearnedHandler[ImageInput]):
         super().__init__(LoadNetwork(model), execution, f"{model.name!r}{where}", batch_size)
         self.preparation = model.preparation
         self.dimensions = model.dimensions
+        self.batch_size = batch_size
 
     def run_inference(
         self,
@@ -70,10 +72,14 @@ class EmbedderHandler(LearnedHandler[ImageInput]):
         """
         started = time.time_ns()
         pictures = self._pictures(batch)
-        # To a session an array is a sequence of its rows.
-        rows = iter(model(cast("Sequence[Any]", pictures)) if len(pictures) else [])
+        rows: list[npt.NDArray[np.float32] | Failed] = []
+        for first in range(0, len(pictures), self.batch_size):
+            # To a session an array is a sequence of its rows.
+            part = cast("Sequence[Any]", pictures[first : first + self.batch_size])
+            rows += model(part)
+        found = iter(rows)
         told = model.take()
-        embedded = [self._embedded(element, rows) for element in batch]
+        embedded = [self._embedded(element, found) for element in batch]
         ended = time.time_ns()
         self.publish(batch, (ended - started) // 1000, told)
         share = told.cpu_us // len(batch)
@@ -96,10 +102,9 @@ class EmbedderHandler(LearnedHandler[ImageInput]):
         return np.frombuffer(joined, np.uint8).reshape(-1, side, side, 3)
 
     def _embedded(
-        self, element: ImageInput, rows: Iterable[npt.NDArray[np.float32] | Failed]
+        self, element: ImageInput, rows: Iterator[npt.NDArray[np.float32] | Failed]
     ) -> Embedded:
         """Take the rows of an element from those of its batch."""
-        rows = iter(rows)
         count = len(element.inputs) // (3 * self.preparation.crop**2)
         if not count:
             return _NOTHING

@@ -65,6 +65,15 @@ def test_all_pictures_of_a_batch_go_through_the_model_at_once(family: FakeFamily
     assert [network.calls for network in family.loaded] == [[3]]
 
 
+def test_r11_turns_make_no_call_larger_than_a_batch_may_be(family: FakeFamily) -> None:
+    colours = [picture(number + 1, 0, 0) for number in range(7)]
+    batch = [member("a", *colours[:5]), member("b"), member("c", *colours[5:])]
+    handler = EmbedderHandler(LEARNED, CPU, 3)
+    results = list(handler.run_inference(batch, handler.load_model()))
+    assert [len(rows(one.inference.value)) for one in results[::2]] == [5, 2]
+    assert [network.calls for network in family.loaded] == [[3, 3, 1]]
+
+
 def test_a_batch_without_pictures_loads_no_model(family: FakeFamily) -> None:
     assert embed(family, [member("a"), member("b")]) == [Embedded(b"")] * 2
     assert family.loaded == []
