@@ -14,11 +14,15 @@ from transforms.features import (
     ReadMembers,
     decode_thumbnail,
     failed_record,
+    read_input,
     read_member,
 )
-from transforms.imaging.decode import DecodeLimits
+from transforms.global_features import are_unit_vectors
+from transforms.imaging.decode import DecodeLimits, decode
+from transforms.imaging.orientation import apply
 from transforms.imaging.points import LocalFeatures
-from transforms.records import PairUnit
+from transforms.imaging.preparation import Preparation
+from transforms.records import Learned, PairUnit
 from transforms.rounds import Unfinished
 
 
@@ -84,3 +88,27 @@ def test_a_record_for_a_learned_matcher_has_a_larger_picture_and_no_points():
     record = read_member(content, data, b"", MemberSettings(384, None), DecodeLimits()).record
     assert record.points == b""
     assert decode_thumbnail(record.thumbnail).shape == (256, 384, 3)
+
+
+def test_a_learned_model_sees_the_whole_picture_in_each_turn_but_those_that_it_has_seen():
+    preparation = Preparation(24, 16)
+    settings = MemberSettings(preparation=preparation)
+    data = saved(photo(3, 90, 60))
+    fresh = make_content("a")._replace(width=90, height=60)
+    read = read_member(fresh, data, b"\x03\x06", settings, DecodeLimits())
+    assert (read.turns, read.record.turns, read.record.embedding) == (b"\x01\x03\x06", b"", b"")
+    pixels = decode(data, min_side=1 << 30).pixels
+    seen = [preparation.apply(np.ascontiguousarray(apply(pixels, turn))) for turn in (1, 3, 6)]
+    np.testing.assert_array_equal(preparation.unpack(read.inputs), np.stack(seen))
+    upright = read_input(fresh, data, settings, DecodeLimits())
+    np.testing.assert_array_equal(preparation.unpack(upright), seen[:1])
+
+    stored = np.array([0.6, -0.8, 1e-9], np.float16)
+    known = fresh._replace(learned=Learned(stored.tobytes(), "", 0.0, "", "", ""))
+    read = read_member(known, data, b"\x06", settings, DecodeLimits())
+    assert (read.turns, read.record.turns) == (b"\x06", b"\x01")
+    np.testing.assert_array_equal(preparation.unpack(read.inputs), seen[2:])
+    vector = np.frombuffer(read.record.embedding, np.float32)
+    assert are_unit_vectors(read.record.embedding, 1)
+    np.testing.assert_allclose(vector, [0.6, -0.8, 0], atol=1e-3)
+    assert read_member(known, data, b"", settings, DecodeLimits()).inputs == b""
