@@ -12,8 +12,8 @@ import numpy.typing as npt
 import onnxruntime
 
 from transforms.imaging.preparation import Preparation
-from transforms.models.network import Network, dimensions_of, needs_of, told_by
-from transforms.models.sidecar import read_sidecar
+from transforms.models.network import Network, needs_of, told_by
+from transforms.models.sidecar import model_of, read_sidecar
 from transforms.models.spec import GlobalModel, ModelError
 from transforms.models.weights import Finder, check
 
@@ -44,17 +44,7 @@ def resolve(text: str, finder: Finder) -> GlobalModel:
     known = read_sidecar(weights.path, _side(session, weights.path))
     _check_output(session, known.output, weights.path)
     network = OnnxNetwork(session, known.preparation, known.output, weights.size_bytes)
-    return GlobalModel(
-        name=text,
-        family="onnx",
-        variant=known.output,
-        weights=weights,
-        preparation=known.preparation,
-        dimensions=dimensions_of(network, known.preparation, weights.path),
-        reject_similarity=known.reject_similarity,
-        propose_similarity=known.propose_similarity,
-        threshold_source=known.threshold_source,
-    )
+    return model_of(text, "onnx", weights, known, network)
 
 
 def load(model: GlobalModel, device: str) -> Network:

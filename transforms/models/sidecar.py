@@ -10,9 +10,10 @@ import json
 from typing import Any, Final, Optional
 
 from transforms.imaging.preparation import Preparation
-from transforms.models.spec import ModelError
+from transforms.models.network import Network, dimensions_of
+from transforms.models.spec import GlobalModel, ModelError, Weights
 
-__all__ = ["KEYS", "Sidecar", "read_sidecar"]
+__all__ = ["KEYS", "Sidecar", "model_of", "read_sidecar"]
 
 _SIDE: Final = 224
 _PREPARATION: Final = ("resize", "crop", "mode", "interpolation", "mean", "std")
@@ -58,7 +59,8 @@ def read_sidecar(path: str, side: Optional[int] = None) -> Sidecar:
             raise ValueError(f"crop is {crop!r}, but the model takes {side!r} pixels")
         ways = {key: found[key] for key in _PREPARATION if key in found}
         preparation = Preparation(**{"resize": crop, **ways, "crop": crop})
-    except (OSError, ValueError) as error:
+    # The last two: whole numbers above every float, and brackets in brackets without end.
+    except (OSError, ValueError, OverflowError, RecursionError) as error:
         raise ModelError(f"{beside!r} is refused: {error}") from error
     sources = [key for key in ("reject_similarity", "propose_similarity") if key in found]
     return Sidecar(
@@ -67,6 +69,34 @@ def read_sidecar(path: str, side: Optional[int] = None) -> Sidecar:
         found.get("reject_similarity", 0.0),
         found.get("propose_similarity", 0.9),
         f"{beside}: {', '.join(sources)}" if sources else _SOURCE,
+    )
+
+
+def model_of(
+    name: str, family: str, weights: Weights, known: Sidecar, network: Network
+) -> GlobalModel:
+    """Return the model of a file that says nothing about itself.
+
+    Args:
+        name: as the user gave it.
+        family: the module that loads it.
+        weights: the file.
+        known: of the model, beside its file.
+        network: the file, loaded; it is run to learn its dimensions.
+
+    Raises:
+        ModelError: it gives no vectors for pictures.
+    """
+    return GlobalModel(
+        name=name,
+        family=family,
+        variant=known.output,
+        weights=weights,
+        preparation=known.preparation,
+        dimensions=dimensions_of(network, known.preparation, weights.path),
+        reject_similarity=known.reject_similarity,
+        propose_similarity=known.propose_similarity,
+        threshold_source=known.threshold_source,
     )
 
 

@@ -12,8 +12,8 @@ import torch
 
 from transforms.imaging.preparation import Preparation
 from transforms.models import catalogue
-from transforms.models.network import Network, dimensions_of, needs_of, told_by
-from transforms.models.sidecar import Sidecar, read_sidecar
+from transforms.models.network import Network, needs_of, told_by
+from transforms.models.sidecar import Sidecar, model_of, read_sidecar
 from transforms.models.spec import GlobalModel, ModelError
 from transforms.models.torch_network import TorchNetwork
 from transforms.models.weights import Finder, check
@@ -49,17 +49,7 @@ def resolve(text: str, finder: Finder) -> GlobalModel:
     weights = finder.known(text) if catalogue.has(text) else finder.file(path)
     known = _SSCD if family == "sscd" else read_sidecar(weights.path)
     network = _network(weights.path, known.preparation, known.output, "cpu")
-    return GlobalModel(
-        name=text,
-        family="torchscript",
-        variant=known.output,
-        weights=weights,
-        preparation=known.preparation,
-        dimensions=dimensions_of(network, known.preparation, weights.path),
-        reject_similarity=known.reject_similarity,
-        propose_similarity=known.propose_similarity,
-        threshold_source=known.threshold_source,
-    )
+    return model_of(text, "torchscript", weights, known, network)
 
 
 def load(model: GlobalModel, device: str) -> Network:

@@ -57,6 +57,8 @@ def test_each_key_has_its_effect(write):
         ({"mean": [0, 0, "a"]}, "mean must be three numbers"),
         ('{"std": [1, 1, NaN]}', "std must be three numbers"),
         ({"std": [1, 0, 1]}, "std must be above 0"),
+        ({"std": [1, 10**400, 1]}, "int too large to convert to float"),
+        ("[" * 60_000, "recursion depth exceeded"),
         ({"reject_similarity": 1.5}, "reject_similarity must be a number from 0 to 1, not 1.5"),
         ({"propose_similarity": "0.9"}, "propose_similarity must be a number from 0 to 1"),
     ],
