@@ -82,11 +82,24 @@ def test_an_image_lies_in_itself_where_it_lies(matcher: LoftrMatcher) -> None:
     assert ((found.a + 0.5) % 8 == 0).all()
 
 
-def test_pairs_of_several_shapes_match_as_they_do_alone(matcher: LoftrMatcher) -> None:
+def test_pairs_of_several_shapes_match_as_they_do_alone(
+    matcher: LoftrMatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     a, b, c, d = view(1, 64, 96), view(2, 64, 90), view(3, 50, 96), view(4, 96, 64)
     tiny = View(b"tiny", photograph(5, 64, 200)[:31])
     pairs = [(a, b), (d, a), (a, c), (tiny, a), (b, c)]
-    together = matcher(pairs)
+    seen: list[int] = []
+    before = matcher.network.forward
+    monkeypatch.setattr(
+        matcher.network, "forward", lambda data: seen.append(len(data["image0"])) or before(data)
+    )
+    with monkeypatch.context() as on_gpu:
+        on_gpu.setattr(matcher, "at_once", LoftrMatcher(matcher.network, "cuda:0").at_once)
+        together = matcher(pairs)
+    assert seen == [3, 1]
+    # On a CPU batches take memory for nothing.
+    matcher(pairs)
+    assert seen == [3, 1, 1, 1, 1, 1]
     for pair, found in zip(pairs, together, strict=True):
         (alone,) = matcher([pair])
         assert len(found.a) == len(alone.a)
