@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ from transforms.global_features import (
     with_embedding,
 )
 from transforms.grouping import words
+from transforms.grouping.cosines import cosines, vectors_of
 from transforms.grouping.rank import deciding_rule
 from transforms.groups import elect
 from transforms.imaging.color import compare
@@ -63,6 +64,8 @@ from transforms.rounds import (
     orient,
     star_candidate,
 )
+from transforms.similar import STAGE as EMBEDDING
+from transforms.similar import usable_vector
 from transforms.storage import InputError, StorageError, below, read_bytes
 from transforms.storage.inputs import expand, pin_inputs, source_of
 from transforms.storage.sightings import Kind, Scope
@@ -82,6 +85,7 @@ _OPTIONS = (
     "local_model_sha256",
     "model_cache",
     "device",
+    "candidates",
     "labels",
     "max_image_bytes",
     "max_pixels",
@@ -92,6 +96,7 @@ _AT_LEAST, _AT_MOST = ("at least", operator.ge), ("at most", operator.le)
 _MEETS: dict[str, tuple[str, tuple[str, Callable[[Any, Any], bool]]]] = {
     "wavelet_bits": ("wavelet_distance", _AT_MOST),
     "word_votes": ("word_votes", _AT_LEAST),
+    "propose_similarity": ("embedding_similarity", _AT_LEAST),
     "aligned_bits": ("wavelet_distance", _AT_MOST),
     "reject_similarity": ("similarity", _AT_LEAST),
     "accept_similarity": ("chroma", _AT_LEAST),
@@ -228,7 +233,8 @@ def explain(a: str, b: str, config: PipelineConfig) -> dict[str, Any]:
     star = star_candidate(first.content, second.content)
     candidate = measure(star, first.content, second.content)
     sides = {name: subject.image.words for name, subject in pair.subjects.items()}
-    candidate, proposals = propose(candidate, sides, config.settings)
+    asked = [_alike(pair, config)] if config.candidates == "embedding" else []
+    candidate, proposals = propose(candidate, sides, config.settings, asked)
     names = [] if candidate.generators == STAR else candidate.generators.split("+")
     edge = blank_edge(candidate)
     stages, decided = [_exact_stage(first, second)], None
@@ -257,7 +263,10 @@ def explain(a: str, b: str, config: PipelineConfig) -> dict[str, Any]:
 
 
 def propose(
-    candidate: Candidate, sides: dict[bytes, bytes], settings: ProfileSettings
+    candidate: Candidate,
+    sides: dict[bytes, bytes],
+    settings: ProfileSettings,
+    asked: Sequence[dict[str, Any]] = (),
 ) -> tuple[Candidate, list[dict[str, Any]]]:
     """Ask each generator of candidates that the profile uses about a pair.
 
@@ -265,6 +274,7 @@ def propose(
         candidate: the pair, with its wavelet distance.
         sides: the words of the two by content id, see ``Fingerprint``.
         settings: of the profile and the options.
+        asked: what generators say that no profile uses.
 
     Returns:
         The candidate as the generators that propose it make it, of ``star`` if none does; and of
@@ -280,8 +290,20 @@ def propose(
         {"generator": name, **_threshold(option, getattr(settings, option), {evidence: value})}
         for name, option, evidence, value in found
     ]
+    proposals += asked
     names = sorted(proposal["generator"] for proposal in proposals if proposal["met"])
     return candidate._replace(generators="+".join(names) or STAR), proposals
+
+
+def _alike(pair: _Pair, config: PipelineConfig) -> dict[str, Any]:
+    """Ask embeddings about a pair; where one has none, they do not propose it."""
+    least = config.models.global_model.propose_similarity
+    evidence: dict[str, Any] = {}
+    one, other = map(usable_vector, pair.contents.values())
+    if one is not None and other is not None:
+        both, first = vectors_of(np.stack([one, other])), np.zeros(1, np.int64)
+        evidence["embedding_similarity"] = float(cosines(both, both, first, first + 1)[0])
+    return {"generator": EMBEDDING, **_threshold("propose_similarity", least, evidence)}
 
 
 def _with_words(candidate: Candidate, a: bytes, b: bytes) -> Candidate:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import beam_dedup
@@ -165,6 +166,45 @@ def test_the_generators_that_propose_the_pair(folder: Path) -> None:
     far = _explain(folder, "sea.jpg", "hill.jpg")["candidates"]
     assert far["proposed_by"] == []
     assert [one["met"] for one in far["generators"]] == [False] * 2
+
+
+def test_embeddings_propose_a_pair_as_they_do_in_a_run(folder: Path, tmp_path: Path) -> None:
+    def asked(*words: str) -> dict[str, Any]:
+        return _explain(folder, "sea.jpg", "border.jpg", "--profile=fast", *words)["candidates"]
+
+    assert asked()["proposed_by"] == []
+    found = asked("--candidates=embedding")
+    (one,) = (each for each in found["generators"] if each["generator"] == "embedding")
+    least, similarity = one["value"], one["found"]
+    assert (least, one["evidence"], one["rule"]) == (0.9, "embedding_similarity", "at least")
+    assert (one["met"], found["proposed_by"]) == (False, [])
+    assert 0.5 < similarity < least
+    near = _explain(folder, "sea.jpg", "small.jpg", "--profile=fast", "--candidates=embedding")
+    assert near["candidates"]["proposed_by"] == ["embedding", "wavelet"]
+    # The cosine is the one that rows give.
+    (tmp_path / "in").mkdir()
+    for name in ("sea.jpg", "border.jpg"):
+        (tmp_path / "in" / name).write_bytes((folder / name).read_bytes())
+    options_of = {"workers": 1, "profile": "fast", "write_embeddings": True}
+    rows = beam_dedup.deduplicate(tmp_path / "in", tmp_path / "out", **options_of).images
+    a, b = (np.array(row, np.float64) for row in rows["embedding"].to_pylist())
+    cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+    assert similarity == round(float(cosine), 4)
+
+
+def test_a_picture_without_an_embedding_is_not_proposed_by_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ImageError("timeout", "too slow")
+
+    monkeypatch.setattr(explain, "read_input", fail)
+    words = ["--profile=fast", "--candidates=embedding"]
+    found = _explain(folder, "sea.jpg", "small.jpg", *words)
+    assert found["candidates"]["proposed_by"] == ["wavelet"]
+    (one,) = (one for one in found["candidates"]["generators"] if one["generator"] == "embedding")
+    assert (one["found"], one["met"]) == (None, None)
+    assert "embedding_similarity is at least this: " in explain.to_text(found)
 
 
 def test_a_profile_without_a_generator_does_not_ask_it(folder: Path) -> None:
