@@ -529,10 +529,19 @@ def parse(argv: list[str]) -> tuple[PipelineConfig, RunConfig, list[str]]:
     return dataclasses.replace(config, options=recorded), run, beam_args
 
 
+_NO_WEIGHTS = frozenset({DESCRIPTOR, ORB.name, "sift"})
+
+
 def _models(values: argparse.Namespace, config: PipelineConfig, run: RunConfig) -> Models:
     """Look for the models that a config names, and for their weights."""
     execution = Execution(config.device)
     names = (config.global_model, config.settings.local_model)
+    pins = (values.global_model_sha256, values.local_model_sha256)
+    for stage, name, pin in zip(("global", "local"), names, pins, strict=True):
+        if pin is not None and name in _NO_WEIGHTS:
+            raise UsageError(
+                f"{stage}_model_sha256 has no effect: {stage}_model {name} has no weights"
+            )
     if names == (DESCRIPTOR, ORB.name):
         return Models(execution=execution)
     from transforms.models.labels import find_or_make, read_names
@@ -543,12 +552,10 @@ def _models(values: argparse.Namespace, config: PipelineConfig, run: RunConfig) 
     try:
         # Before any file of weights is read, which takes longer.
         labels = read_names(config.labels) if config.labels else ()
-        model = resolve_global(
-            names[0], dataclasses.replace(finder, sha256=values.global_model_sha256)
-        )
+        model = resolve_global(names[0], dataclasses.replace(finder, sha256=pins[0]))
         return Models(
             model,
-            resolve_local(names[1], dataclasses.replace(finder, sha256=values.local_model_sha256)),
+            resolve_local(names[1], dataclasses.replace(finder, sha256=pins[1])),
             # A dry run writes nothing, and an estimate asks for no label.
             find_or_make(labels, model, finder.cache).labels
             if labels and not values.dry_run
