@@ -457,6 +457,7 @@ def cascade_settings(config: PipelineConfig) -> CascadeSettings:
         limits=decode_limits(config),
         access=config.access,
         models=config.models,
+        embedded=config.embeds_all,
         max_group_size_color=config.max_group_size_color,
         max_group_size_global=config.max_group_size_global,
         max_group_size_local=config.max_group_size_local,

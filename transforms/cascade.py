@@ -18,7 +18,7 @@ from transforms.models.spec import Models
 from transforms.outputs import several_outputs
 from transforms.packing import PackedCandidates
 from transforms.records import Content, Edge, StageStats
-from transforms.rounds import ComponentInputs, join_unfinished
+from transforms.rounds import ComponentInputs, join_unfinished, without_embedding
 
 if TYPE_CHECKING:
     from transforms.features import MemberSettings
@@ -44,6 +44,8 @@ class CascadeSettings:
         limits: what the decoder may spend on one image.
         access: how stores are reached.
         models: of stages 3 and 4, and where they run.
+        embedded: whether contents come with their embeddings, which are kilobytes that go no
+            further than they are needed.
         max_group_size_color: distinct contents in one unit of stage 2.
         max_group_size_global: distinct contents in one unit of stage 3.
         max_group_size_local: distinct contents held decoded by stage 4.
@@ -61,6 +63,7 @@ class CascadeSettings:
     limits: DecodeLimits = dataclasses.field(default_factory=DecodeLimits)
     access: Access = LOCAL
     models: Models = dataclasses.field(default_factory=Models)
+    embedded: bool = False
     max_group_size_color: int = 4000
     max_group_size_global: int = 500
     max_group_size_local: int = 200
@@ -86,6 +89,17 @@ def global_settings(settings: CascadeSettings) -> "GlobalSettings":
     from transforms.global_features import GlobalSettings
 
     return GlobalSettings(settings.global_reject, settings.models.global_model.is_learned)
+
+
+def _without_embeddings(
+    contents: tuple[beam.PCollection[tuple[bytes, Content]], ...],
+) -> tuple[beam.PCollection[tuple[bytes, Content]], ...]:
+    return tuple(
+        one
+        | f"Leave embeddings {number}"
+        >> beam.Map(without_embedding).with_output_types(tuple[bytes, Content])
+        for number, one in enumerate(contents)
+    )
 
 
 class CompareResult(NamedTuple):
@@ -119,8 +133,11 @@ class ComparePairs(beam.PTransform):
         """Turn contents keyed by component into components with all their edges."""
         edges: list[beam.PCollection[tuple[bytes, Edge]]] = []
         stats: list[beam.PCollection[StageStats]] = []
-        joined = ComponentInputs(contents, self.candidates, []).join("Round 1: ")
-        if not self.settings.color.verify:
+        verify = self.settings.color.verify
+        slim = _without_embeddings(contents) if self.settings.embedded else contents
+        first = ComponentInputs(contents if verify else slim, self.candidates, [])
+        joined = first.join("Round 1: ")
+        if not verify:
             colors = joined | "Round 1: colour" >> self._colors(1, last=True)
             return CompareResult(colors.finished, [colors.stats])
         records: list[beam.PCollection] = []
@@ -132,7 +149,7 @@ class ComparePairs(beam.PTransform):
             if not last:
                 # What colour decided, the component has seen.
                 joined = join_unfinished(unfinished, compared[1:], f"Round {number + 1}: ")
-        return CompareResult(ComponentInputs(contents, None, edges).join("All rounds: "), stats)
+        return CompareResult(ComponentInputs(slim, None, edges).join("All rounds: "), stats)
 
     def _colors(self, number: int, *, last: bool) -> CompareColors:
         settings = self.settings

@@ -26,7 +26,8 @@ ALIGNED_BITS = 60
 _LIKELY_BITS = 24
 _LIKELY_VOTES = 5
 _CHAIN_VOTES = 3
-_PART_CONTENTS = 1000  # of an unfinished component in one element: 1 MB
+_PART_CONTENTS = 1000  # of an unfinished component in one element: 1 MB, fewer with embeddings
+_CONTENT_BYTES = 1000  # without its embedding
 _PART_PAIRS = 8192
 
 
@@ -97,19 +98,34 @@ def leave(component: Component, answers: Mapping[Pair, Verified]) -> Iterator[Un
     ]
     numbers = np.array([pair for pair, _ in open_], np.int32).reshape(-1, 2)
     known = np.array([(*pair, *one) for pair, one in answers.items()], np.int32).reshape(-1, 4)
+    most = _part_contents(component.contents)
     parts = max(
-        -(-len(component.contents) // _PART_CONTENTS),
+        -(-len(component.contents) // most),
         -(-len(open_) // _PART_PAIRS),
         -(-len(known) // _PART_PAIRS),
     )
     for part in range(parts):
         pairs = slice(part * _PART_PAIRS, (part + 1) * _PART_PAIRS)
         yield Unfinished(
-            component.contents[part * _PART_CONTENTS : (part + 1) * _PART_CONTENTS],
+            component.contents[part * most : (part + 1) * most],
             [candidate for _, candidate in open_[pairs]],
             numbers[pairs].tobytes(),
             known[pairs].tobytes(),
         )
+
+
+def _part_contents(contents: list[Content]) -> int:
+    """Return how many contents go into one part."""
+    longest = max((len(one.learned.embedding) for one in contents if one.learned), default=0)
+    return max(1, _PART_CONTENTS * _CONTENT_BYTES // (_CONTENT_BYTES + longest))
+
+
+def without_embedding(keyed: tuple[bytes, Content]) -> tuple[bytes, Content]:
+    """Return a keyed content without its embedding, for stages that have no use for it."""
+    key, content = keyed
+    if content.learned is None:
+        return keyed
+    return key, content._replace(learned=content.learned._replace(embedding=b""))
 
 
 def resume(joined: tuple[bytes, dict[str, list[Any]]]) -> Component:

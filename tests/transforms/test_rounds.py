@@ -12,7 +12,7 @@ from transforms import rounds as module
 from transforms.grouping.walk import Prospect, Verified
 from transforms.imaging.wavelet import wavelet_keys
 from transforms.packing import pack
-from transforms.records import Candidate
+from transforms.records import Candidate, Learned
 from transforms.rounds import (
     ComponentInputs,
     blank_edge,
@@ -221,3 +221,16 @@ def test_a_component_goes_on_with_all_that_is_still_open(monkeypatch):
     assert found.candidates == {(0, 1): near, (0, 2): far}
     assert found.edges == {(0, 2): edge}
     assert verified(found) == {**answers, (0, 2): Verified(False, 0)}
+
+
+@pytest.mark.parametrize(("values", "most"), [(0, 1000), (500, 500), (2560, 163)])
+def test_a_part_with_embeddings_is_as_many_bytes_with_fewer_contents(values, most):
+    learned = Learned(bytes(2 * values), "", 0.0, "", "", "")
+    contents = [make_content(f"{number:04}") for number in range(1000)]
+    # One that could not be embedded says nothing of the others.
+    contents[1:] = [content._replace(learned=learned) for content in contents[1:]]
+    component = gather((b"key", {"contents": contents}))
+    parts = list(leave(component, {}))
+    assert {len(part.contents) for part in parts[:-1]} <= {most}
+    assert [content for part in parts for content in part.contents] == component.contents
+    assert len(parts) == -(-1000 // most)
