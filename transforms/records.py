@@ -155,7 +155,7 @@ class PairUnit(NamedTuple):
 
 
 class MemberRecord(NamedTuple):
-    """What the second read of a content gives to stages 3 and 4; at most 128 KB."""
+    """What the second read of a content gives to stages 3 and 4; its size: see DESIGN.md."""
 
     content: bytes
     uri: str
