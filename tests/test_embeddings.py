@@ -118,6 +118,29 @@ def test_g2_two_workers_and_other_batches_give_the_same_embeddings(tmp_path: Pat
     assert tables[0].equals(tables[1])
 
 
+def test_embeddings_propose_pairs_where_that_is_asked(tmp_path: Path) -> None:
+    _make(tmp_path / "in")
+    words = {"profile": "fast", "wavelet_bits": 0}  # a key that is 0 bits away is rare
+    plain, _ = _run(tmp_path / "in", tmp_path / "plain", **words)
+    result, _ = _run(tmp_path / "in", tmp_path / "out", candidates="embedding", **words)
+
+    def pairs(found: beam_dedup.Result) -> dict[frozenset[str], str]:
+        return {
+            frozenset(edge[end].rpartition("/")[2] for end in ("uri_a", "uri_b")): edge[
+                "generators"
+            ]
+            for edge in found.edges.to_pylist()
+        }
+
+    half = frozenset({"a.jpg", "half.jpg"})
+    assert half not in pairs(plain)
+    assert pairs(result)[half] == "embedding"
+    assert "embedding" not in plain.images.column_names + result.images.column_names
+    names = [[one["name"] for one in each.summary["generators"]] for each in (plain, result)]
+    assert ["embedding" in each for each in names] == [False, True]
+    assert result.counts["duplicate"] > plain.counts["duplicate"]
+
+
 def test_nothing_is_embedded_where_nobody_asks(tmp_path: Path) -> None:
     _make(tmp_path / "in")
     result, _ = _run(tmp_path / "in", tmp_path / "out", profile="fast")
