@@ -215,6 +215,40 @@ def test_a_learned_model_gets_what_it_would_get_of_stage_3(tmp_path: Path, seen:
     assert seen == [1]
 
 
+class _BadMeans(_Means):
+    """A model whose vectors are too long."""
+
+    def __call__(self, image: ImageInput) -> Embedded:
+        return Embedded(bytes(12) if not image.inputs else np.full(3, 2.0, np.float32).tobytes())
+
+
+class _BadHandler(_MeansHandler):
+    def load_model(self) -> _Means:
+        return _BadMeans()
+
+
+def test_m7_what_the_model_fails_for_is_counted_and_progress_knows_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(embeddings, "global_handler", lambda *_: _BadHandler())
+    monkeypatch.setattr(embeddings, "report_progress", lambda *told: expected.append(told))
+    contents = [_content(tmp_path, f"{seed}.jpg", saved(photo(seed))) for seed in range(3)]
+
+    def check(parts: list[StageStats]) -> None:
+        counts = [
+            (one.items_in, one.items_out, one.failed) for one in parts if one.stage == "embed"
+        ]
+        assert tuple(map(sum, zip(*counts, strict=True))) == (3, 0, 3)
+
+    with TestPipeline("FnApiRunner") as pipeline:
+        found = _embed(pipeline, contents, model=MODEL, settings=LEARNED_SETTINGS)
+        assert_that(found.stats, check, label="stats")
+        errors = found.contents | beam.Map(lambda one: one.learned.error_type)
+        assert_that(errors, equal_to(["bad_embedding"] * 3))
+    assert sorted(expected) == [("embed", 0, 1)] * 3 + [("embeddings", 0, 1)] * 3
+
+
 def _pair(first: Content, second: Content, orientation: int) -> PairUnit:
     edge = blank_edge(measure(star_candidate(first, second), first, second))
     edge = edge._replace(wavelet_distance=8, orientation=orientation)

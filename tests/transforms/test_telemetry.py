@@ -2,7 +2,7 @@
 
 import pytest
 
-from transforms.telemetry import MeteredDoFn
+from transforms.telemetry import MeteredDoFn, StageMeter, Timed
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,11 @@ def test_a_bundle_tells_what_it_did_if_it_did_something(counts, told):
     found = [tagged.value.value for tagged in stage.finish_bundle()]
     assert len(found) == told
     assert all(getattr(found[0], name) == count for name, count in counts.items())
+
+
+def test_r11_halvings_of_a_bundle_add_up_to_the_least_batch():
+    meter = StageMeter("embed")
+    for halvings, limit in ((0, 0), (2, 4), (0, 0), (1, 8)):
+        meter.add(Timed(None, 1, 2, 3, halvings, limit))
+    told = meter.stats()
+    assert (told.items_in, told.halvings, told.batch_limit) == (4, 3, 4)
