@@ -123,7 +123,14 @@ def test_embeddings_of_all_are_a_read_more_and_bytes_in_the_report() -> None:
     plain = estimate.describe(listed, sample, 4, verify=False).splitlines()
     fast = estimate.describe(listed, sample, 4, verify=False, embeds=512).splitlines()
     assert fast[2] == "reads     100.0 GB, all again for embeddings"
-    assert fast[5] != plain[5]  # memory
+    longer = estimate.describe(listed, sample, 4, verify=False, embeds=1024).splitlines()
+    assert len({lines_of[5] for lines_of in (plain, fast, longer)}) == 3  # memory
+
+
+def test_long_embeddings_are_more_files() -> None:
+    output = "azfs://account/container/out"
+    writes = [estimate._writes(20_000_000, output, size) for size in (0, 512)]
+    assert writes == [3 * 400 + 10, 605 + 2 * 400 + 10]
 
 
 def test_another_runner_gets_cpu_time_alone() -> None:
