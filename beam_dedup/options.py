@@ -543,6 +543,14 @@ def _models(values: argparse.Namespace, config: PipelineConfig, run: RunConfig) 
             raise UsageError(
                 f"{stage}_model_sha256 has no effect: {stage}_model {name} has no weights"
             )
+    if _NO_WEIGHTS.issuperset(names):
+        given = {
+            "share_model": config.share_model,
+            "device": config.device != PipelineConfig.device,
+            "accept_license": values.accept_license,
+        }
+        for name in (name for name, value in given.items() if value):
+            raise UsageError(f"{name} has no effect: {' and '.join(names)} have no weights")
     if names == (DESCRIPTOR, ORB.name):
         return Models(execution=execution)
     from transforms.models.labels import find_or_make, read_names

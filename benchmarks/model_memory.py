@@ -137,9 +137,11 @@ def main() -> None:
         print(f"{count} images, {args.architecture}")
         for number, (case, options, learned) in enumerate(CASES):
             report = folder / f"report{number}"
-            command = [sys.executable, "-m", "beam_dedup", "run", "--quiet", "--device=cpu",
+            command = [sys.executable, "-m", "beam_dedup", "run", "--quiet",
                        f"--input={folder / 'images'}", f"--output={report}", *options]  # fmt: skip
-            peaks, highest = sample([*command, *([f"--global_model={text}"] if learned else [])])
+            peaks, highest = sample(
+                [*command, *([f"--global_model={text}", "--device=cpu"] if learned else [])]
+            )
             shown = ", ".join(
                 f"{'client' if index == 0 else 'worker'} {rss / 2**20:.0f} / {pss / 2**20:.0f}"
                 for index, (rss, pss) in enumerate(peaks.values())

@@ -593,3 +593,13 @@ def test_a_listing_cache_is_a_folder_with_an_age(tmp_path: Path) -> None:
     cache = config.cache()
     assert cache is not None
     assert (cache.folder, cache.max_age_s) == (str(tmp_path), 5400.0)
+
+
+@pytest.mark.parametrize(
+    "given", ["--share_model", "--device=cpu", "--device=cuda", "--accept_license=CC-BY-NC-4.0"]
+)
+@pytest.mark.parametrize("local", ["orb", "sift"])
+def test_options_of_learned_models_are_refused_without_one(given: str, local: str) -> None:
+    name = given.removeprefix("--").partition("=")[0]
+    with pytest.raises(UsageError, match=rf"^{name} has no effect: descriptor and {local} have no"):
+        parse([*_BASE, f"--local_model={local}", given])

@@ -23,10 +23,6 @@ INTERPOLATIONS: Final = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-# More than any side. Decoded at a half by libjpeg, 12 pictures of 12 megapixels still had vectors
-# with cosines down to 0.9984 to those of all pixels, where four times the side that the network
-# takes was left (ViT-S/32 and EfficientNet-B0 with random weights). So all pixels are decoded.
-_ALL: Final = 1 << 30
 # A strip that would be resized to more than so many squares is resized in its middle alone: of
 # 32 x 63,520 pixels a shorter side of 256 would make 390 MB.
 _LONGEST: Final = 4
@@ -67,11 +63,6 @@ class Preparation:
             )
         if not all(value > 0 for value in self.std):
             raise ValueError(f"std must be above 0, not {self.std!r}")
-
-    @property
-    def decode_side(self) -> int:
-        """The shorter side, in pixels, from which a reduced decode is as good as a full one."""
-        return _ALL
 
     def apply(self, pixels: _Bytes) -> _Bytes:
         """Return what the model sees of a picture.

@@ -81,7 +81,8 @@ class EmbedderHandler(LearnedHandler[ImageInput]):
         told = model.take()
         embedded = [self._embedded(element, found) for element in batch]
         ended = time.time_ns()
-        self.publish(batch, (ended - started) // 1000, told)
+        asked = [element for element in batch if element.inputs]
+        self.publish(asked, (ended - started) // 1000, told)
         share = told.cpu_us // len(batch)
         timed = [Timed(one, started // 1000, ended // 1000, share) for one in embedded]
         timed[0] = timed[0]._replace(halvings=told.halvings, batch_limit=told.limit)

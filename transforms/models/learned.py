@@ -63,17 +63,19 @@ class LearnedHandler(
         """Count a batch in Beam's metrics, in the thread of its DoFn.
 
         Args:
-            batch: the elements.
+            batch: the elements that the model was asked about.
             latency_us: of the batch, with the load if it was the first.
             told: what the session told after it.
         """
         space = self.get_metrics_namespace()
-        Metrics.counter(space, "num_inferences").inc(len(batch))
-        values = {
-            "inference_request_batch_size": len(batch),
-            "inference_request_batch_byte_size": self.get_num_bytes(batch),
-            "inference_batch_latency_micro_secs": max(latency_us - 1000 * told.load_ms, 0),
-        }
+        values = {}
+        if batch:
+            Metrics.counter(space, "num_inferences").inc(len(batch))
+            values = {
+                "inference_request_batch_size": len(batch),
+                "inference_request_batch_byte_size": self.get_num_bytes(batch),
+                "inference_batch_latency_micro_secs": max(latency_us - 1000 * told.load_ms, 0),
+            }
         if told.loads:
             Metrics.counter(space, "models_loaded").inc(told.loads)
             values["model_byte_size"] = told.size_bytes

@@ -215,3 +215,21 @@ def test_two_steps_of_a_job_load_one_model_and_its_metrics_are_its_own(family: F
     assert sum(one.sum for one in values["inference_request_batch_byte_size"]) == 10 * 3 * SIDE**2
     assert all(one.count for one in values["inference_batch_latency_micro_secs"])
     assert "out_of_memory_halvings" not in values
+
+
+def test_elements_without_pictures_are_not_counted_as_inferences(family: FakeFamily) -> None:
+    batch = [member("a", picture(3, 0, 4)), member("b"), member("c")]
+    with TestPipeline("FnApiRunner") as pipeline:
+        handler = EmbedderHandler(LEARNED, CPU, 1)
+        _ = pipeline | beam.Create(batch) | RunInference(handler)
+        pipeline_result = pipeline.run()
+        pipeline_result.wait_until_finish()
+    found = pipeline_result.metrics().query()
+    counters = {one.key.metric.name: one.committed for one in found["counters"]}
+    sizes = [
+        one.committed
+        for one in found["distributions"]
+        if one.key.metric.name == "inference_request_batch_size"
+    ]
+    assert counters["num_inferences"] == 1
+    assert [(size.count, size.sum) for size in sizes] == [(1, 1)]
