@@ -124,3 +124,11 @@ def test_labels_need_clip_and_its_weights(tmp_path):
     sized = dataclasses.replace(other, family="onnx", weights=Weights("/w", "0" * 64, 1))
     with pytest.raises(ModelError, match="labels need"):
         find_or_make(("cat",), sized, str(tmp_path))
+
+
+@pytest.mark.parametrize(("more", "name"), [(5e-6, "first"), (5e-5, "second")])
+def test_g2_of_names_that_differ_by_rounding_alone_the_first_wins(more, name):
+    # Unit vectors whose cosines with the first axis are 0.6 and a little more.
+    texts = np.array([[c, np.sqrt(1 - c * c)] for c in (0.6, 0.6 + more)], np.float32)
+    labels = Labels(("first", "second"), texts.tobytes(), 100.0)
+    assert assign(np.array([1.0, 0.0], np.float32), labels)[0] == name
