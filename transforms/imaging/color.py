@@ -6,7 +6,6 @@ change of saturation scales it, and a turn of the hue rotates it. The comparison
 of the two harmless changes and looks at what they leave unexplained.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from transforms.imaging import orientation as _orientation
-from transforms.imaging.blocks import cell_means
+from transforms.imaging.blocks import area_means
 
 __all__ = [
     "DESCRIPTOR_BYTES",
@@ -51,11 +50,11 @@ _YCBCR: Final = np.array(
         [0.5, -0.418688, -0.081312],
     ]
 )
-_FINE: Final = 8  # cells of a side in which a cell is measured
-# The same as fixed-point numbers for sums over those cells, with the offset of chroma and half a
-# level to round.
+_PARTS: Final = 64  # of a level, to which the mean of a cell is rounded
+# The same as fixed-point numbers for such parts, with the offset of chroma and half a level to
+# round.
 _FIXED_BITS: Final = 20
-_FIXED_YCBCR: Final = np.rint(_YCBCR * ((1 << _FIXED_BITS) / _FINE**2)).astype(np.int32)
+_FIXED_YCBCR: Final = np.rint(_YCBCR * ((1 << _FIXED_BITS) / _PARTS)).astype(np.int32)
 _FIXED_OFFSETS: Final = (np.array([0, 256, 256], np.int32) + 1) << (_FIXED_BITS - 1)
 # A caption or logo may hide 14 % of the area, in cells that it touches only in part too.
 _TRIMMED_CELLS: Final = 9
@@ -100,18 +99,12 @@ def color_descriptor(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def color_descriptors(images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
     """Return the colour layouts of n images, uint8 [n, 108]; see ``color_descriptor``."""
-    fine = cell_means(images, GRID_SIDE * _FINE)
-    # Whole numbers throughout, so that no layout depends on what is measured with it.
-    rows = _added(fine.reshape(-1, GRID_SIDE, _FINE, GRID_SIDE * _FINE * 3))
-    cells = _added(rows.reshape(-1, _CELLS, _FINE, 3)).astype(np.int32)
+    # Whole numbers from here on, so that no layout depends on what is measured with it.
+    cells = np.rint(area_means(images, GRID_SIDE) * _PARTS).astype(np.int32)
+    cells = cells.reshape(len(images), _CELLS, 3)
     planes = cells @ _FIXED_YCBCR.T + _FIXED_OFFSETS
     descriptors = np.clip(planes >> _FIXED_BITS, 0, 255).astype(np.uint8)
     return np.ascontiguousarray(descriptors.transpose(0, 2, 1)).reshape(len(images), -1)
-
-
-def _added(parts: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
-    """Return the sums over the last axis but one, several times faster than ``sum`` does."""
-    return functools.reduce(np.add, (parts[..., part, :] for part in range(parts.shape[-2])))
 
 
 def luma_chroma(
