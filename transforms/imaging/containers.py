@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
+from isal import isal_zlib
 
 from transforms.imaging.errors import ImageError
 from transforms.imaging.exif import (
@@ -457,7 +458,7 @@ def _walk_png(data: bytes, budget: MetadataBudget, max_frames: int) -> Container
             names += name
             # libpng, which writes of damage to standard error, must not meet it.
             stored = int.from_bytes(data[end - 4 : end], "big")
-            plain = plain and zlib.crc32(view[position + 4 : end - 4]) == stored
+            plain = plain and isal_zlib.crc32(view[position + 4 : end - 4]) == stored
         if name == b"IHDR":
             if length != 13 or width:
                 raise ImageError("unidentified", "PNG with a malformed header chunk")

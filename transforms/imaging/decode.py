@@ -33,7 +33,6 @@ from typing import Final, NamedTuple, cast
 import cv2
 import numpy as np
 import numpy.typing as npt
-import pi_heif
 import simplejpeg
 from PIL import (
     AvifImagePlugin,
@@ -360,6 +359,9 @@ _quiet: Final = _Quiet()
 
 @functools.cache
 def _register_heif() -> None:
+    # Only here: its libraries take longer to load than ten JPEG to decode.
+    import pi_heif
+
     # One thread an image: the runner's workers are the parallelism, as for AVIF in _open.
     pi_heif.register_heif_opener(
         decode_threads=1, thumbnails=False, depth_images=False, aux_images=False
@@ -628,7 +630,8 @@ def _hash_frame(
 def _luma(image: Image.Image) -> npt.NDArray[np.uint8]:
     """Return grey levels of the middle of an image, cut at multiples of 8 pixels."""
     left, top = (max(0, (side - 1024) // 2 // 8 * 8) for side in image.size)
-    part = image.crop((left, top, min(left + 1024, image.width), min(top + 1024, image.height)))
+    box = (left, top, min(left + 1024, image.width), min(top + 1024, image.height))
+    part = image if box == (0, 0, *image.size) else image.crop(box)
     return np.asarray(_to_rgb(_to_8_bits(part)).convert("L"))
 
 
