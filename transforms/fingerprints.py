@@ -192,7 +192,9 @@ def _trimmed(
     a turned copy lies up to a pixel beside its original. Rounded sizes halve that.
     """
     scale = reduction(info.width, info.height, min_side)
-    height, width = (max(round(side / scale), 1) for side in (info.height, info.width))
+    height, width = max(round(info.height / scale), 1), max(round(info.width / scale), 1)
+    if pixels.shape[:2] == (height, width):
+        return pixels
     # JPEG is turned after it is reduced.
     turn = info.orientation if info.format in ("JPEG", "MPO") else 1
     _, flip_y, flip_x = axes(turn)
