@@ -867,7 +867,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "--global_model",
         default=DESCRIPTOR,
         metavar="NAME",
-        help="stage 3, embeddings, labels: descriptor, clip:ARCH/PRETRAINED, efficientnet_b7, "
+        help="stage 3, embeddings, labels: descriptor, clip:ARCH/PRETRAINED, efficientnet_b0..b7, "
         "sscd, torchscript:PATH, onnx:PATH (default: %(default)s)",
     )
     add(

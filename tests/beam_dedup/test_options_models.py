@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from beam_dedup.options import PipelineConfig, UsageError, cascade_settings, parse
+from beam_dedup.options import PipelineConfig, UsageError, cascade_settings, help_text, parse
+from transforms.models.resolve import GLOBAL_NAMES
 
 _BASE = ["--input=in", "--output=out"]
 _CLIP = "--global_model=clip:ViT-B-32/none.safetensors"
@@ -36,8 +37,8 @@ def _config(*words: str) -> PipelineConfig:
         (["--profile=fast", _CLIP, "--candidates=profile"], _NO_STAGE_3),
         (
             ["--global_model=dino"],
-            "global_model must be one of descriptor, clip:ARCH/PRETRAINED, efficientnet_b7, sscd, "
-            "torchscript:PATH, onnx:PATH, not 'dino'",
+            "global_model must be one of descriptor, clip:ARCH/PRETRAINED, efficientnet_b0..b7, "
+            "sscd, torchscript:PATH, onnx:PATH, not 'dino'",
         ),
         (
             ["--local_model=surf"],
@@ -69,6 +70,11 @@ def test_pictures_are_embedded_where_something_asks(word: str) -> None:
     config = _config("--profile=fast", word)
     assert config.embeds_all
     assert (config.embedding_size is not None) == (word == "--write_embeddings")
+
+
+def test_the_help_names_each_global_model() -> None:
+    text = " ".join(help_text().split())
+    assert f": {', '.join(GLOBAL_NAMES)} (default: descriptor)" in text
 
 
 def test_the_matcher_of_points_is_the_one_that_is_named() -> None:

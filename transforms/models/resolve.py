@@ -27,7 +27,7 @@ _LOCAL: Final = {
     "loftr": ("loftr", ("torch", "kornia")),
     "disk_lightglue": ("disk_lightglue", ("torch", "kornia")),
 }
-GLOBAL_NAMES: Final = (DESCRIPTOR, "clip:ARCH/PRETRAINED", "efficientnet_b7", "sscd",
+GLOBAL_NAMES: Final = (DESCRIPTOR, "clip:ARCH/PRETRAINED", "efficientnet_b0..b7", "sscd",
                        "torchscript:PATH", "onnx:PATH")  # fmt: skip
 LOCAL_NAMES: Final = ("orb", "sift", *_LOCAL)
 
