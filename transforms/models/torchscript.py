@@ -65,5 +65,8 @@ def _network(path: str, preparation: Preparation, output: str, device: str) -> N
             warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", FutureWarning)
             module = torch.jit.load(path, map_location=device)
     except Exception as error:  # whatever PyTorch makes of bytes that are no program
-        raise ModelError(f"{path!r} is no TorchScript that runs here: {told_by(error)}") from error
+        # Of other files PyTorch says, in several sentences, what its reader of archives missed.
+        known = "PytorchStreamReader" in str(error)
+        reason = "it is another kind of file, or is damaged" if known else told_by(error)
+        raise ModelError(f"{path!r} is no TorchScript that runs here: {reason}") from error
     return TorchNetwork(module, preparation, device, output)

@@ -17,6 +17,7 @@ import os
 import pickle
 import re
 import shlex
+import warnings
 import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Optional
@@ -266,7 +267,10 @@ def _read(path: str) -> Any:
 
     # What torch saved before 1.6 is no zip, and cannot be mapped.
     mapped = zipfile.is_zipfile(path)
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    with warnings.catch_warnings():
+        # Of a pickle that torch did not write; it is read, or refused in a line of our own.
+        warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 def _tensors(found: Any, path: str) -> dict[str, "torch.Tensor"]:

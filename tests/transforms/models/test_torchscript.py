@@ -175,6 +175,17 @@ def test_x1_a_pickle_with_a_payload_is_refused_and_does_not_run(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_of_tensors_is_refused_in_a_whole_sentence(tmp_path, zipped):
+    path = tmp_path / "weights.pt"
+    torch.save({"weight": torch.zeros(2)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ModelError) as caught:
+        resolve(f"torchscript:{path}", FINDER)
+    assert str(caught.value) == (
+        f"'{path}' is no TorchScript that runs here: it is another kind of file, or is damaged"
+    )
+
+
 def test_x1_another_program_than_on_the_client_is_not_run(tmp_path):
     model = resolve(make_torchscript(tmp_path), FINDER)
     with open(model.weights.path, "ab") as file:

@@ -236,6 +236,19 @@ def test_x1_the_message_names_what_a_pickle_asks_for(tmp_path: Path) -> None:
         read_state_dict(str(tmp_path / "w.pt"))
 
 
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_a_pickle_of_another_protocol_is_refused_without_a_warning(
+    tmp_path: Path, protocol: int
+) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "w.pt").write_bytes(pickle.dumps(_Payload(tmp_path), protocol=protocol))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with pytest.raises(ModelError, match="are refused: "):
+            read_state_dict(str(tmp_path / "w.pt"))
+    assert [str(one.message) for one in warned] == []
+
+
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
 @pytest.mark.parametrize("body", [b"", b"\x08\x08\x12\x07pytorch", b"<!DOCTYPE html>", b"\x80\x02"])
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, name: str, body: bytes) -> None:
