@@ -111,11 +111,15 @@ class Download:
             ModelError: it is not what it must be, or cannot be written.
         """
         try:
-            os.makedirs(os.path.dirname(self._wanted.path), exist_ok=True)
-            with _locked(self._part_path) as file:
-                self._part = self._kept(file)
-                self._fill(file)
-                return self._keep(file)
+            with _folder(os.path.dirname(self._wanted.path)), _locked(self._part_path) as file:
+                try:
+                    self._part = self._kept(file)
+                    self._fill(file)
+                    return self._keep(file)
+                except BaseException:
+                    if not _length(file):
+                        self._drop()  # there is nothing to go on from
+                    raise
         except OSError as error:
             if isinstance(error, RequestException):
                 raise
@@ -293,6 +297,24 @@ def write_receipt(path: str, receipt: Receipt) -> None:
         json.dump(dataclasses.asdict(receipt), file, indent=1)
         file.write("\n")
     os.replace(written, receipt_path(path))
+
+
+@contextlib.contextmanager
+def _folder(path: str) -> Iterator[None]:
+    """Make a folder, and take away what was made of it if the body fails and leaves it empty."""
+    made = []
+    parent = path
+    while not os.path.exists(parent):
+        made.append(parent)
+        parent = os.path.dirname(parent)
+    try:
+        os.makedirs(path, exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first that holds something ends it
+            for one in made:
+                os.rmdir(one)
+        raise
 
 
 @contextlib.contextmanager

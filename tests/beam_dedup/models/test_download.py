@@ -185,7 +185,7 @@ def test_what_is_no_file_is_told_in_one_line(
 def test_another_sha256_is_thrown_away(host: Host, path: Path) -> None:
     with pytest.raises(ModelError, match=rf"with the SHA-256 {_SHA256}, not {'0' * 64}; it was"):
         _run(_put(host), path, "0" * 64)
-    assert _names(path) == set()
+    assert not path.parent.exists()
 
 
 def test_the_sha256_of_the_hubs_redirect_is_checked(host: Host, path: Path) -> None:
@@ -258,7 +258,22 @@ def test_too_little_room_is_seen_before_a_byte_is_written(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(ModelError, match=r"has 1\.0 kB left, and 3\.1 MB are missing"):
         _run(_put(host), path)
-    assert os.path.getsize(f"{path}.part") == 0
+    assert not path.parent.parent.exists()
+
+
+@pytest.mark.parametrize("plan", [[Answer(404)], [Answer(503)] * 4, [Answer(cut=0)] * 4])
+def test_a_download_without_a_byte_leaves_nothing(
+    host: Host, path: Path, plan: list[Answer]
+) -> None:
+    host.plan = list(plan)
+    with pytest.raises(UnreachableError):
+        _run(_put(host), path)
+    assert not path.parent.parent.exists()
+    path.parent.parent.mkdir()  # what was there before stays
+    host.plan = list(plan)
+    with pytest.raises(UnreachableError):
+        _run(host.url("/file.bin"), path)
+    assert list(path.parent.parent.iterdir()) == []
 
 
 def test_a_full_disk_is_one_line(host: Host, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
