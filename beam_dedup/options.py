@@ -530,6 +530,7 @@ def parse(argv: list[str]) -> tuple[PipelineConfig, RunConfig, list[str]]:
     return dataclasses.replace(config, options=recorded), run, beam_args
 
 
+_SHA256 = re.compile("[0-9a-fA-F]{64}")
 _NO_WEIGHTS = frozenset({DESCRIPTOR, ORB.name, "sift"})
 
 
@@ -543,6 +544,7 @@ def _models(values: argparse.Namespace, config: PipelineConfig, run: RunConfig) 
             raise UsageError(
                 f"{stage}_model_sha256 has no effect: {stage}_model {name} has no weights"
             )
+        check_sha256(f"{stage}_model_sha256", pin)
     if _NO_WEIGHTS.issuperset(names):
         given = {
             "share_model": config.share_model,
@@ -1138,6 +1140,16 @@ def model_cache(given: str | None) -> str:
         return os.path.abspath(folder)
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return os.path.join(cache, "beam-dedup", "models")
+
+
+def check_sha256(option: str, given: str | None) -> None:
+    """Refuse what cannot be a SHA-256; None, where the user gives none, is none to refuse.
+
+    Raises:
+        UsageError: it is not 64 hex digits.
+    """
+    if given is not None and not _SHA256.fullmatch(given):
+        raise UsageError(f"{option} must be 64 hex digits, not {given!r}")
 
 
 def _clean(value: Any) -> Any:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from beam_dedup.messages import one_line, redact, size
 from beam_dedup.models.command import cache_of, make_parser
 from beam_dedup.models.download import AbsentError, Download, UnreachableError, Wanted
-from beam_dedup.options import UsageError
+from beam_dedup.options import UsageError, check_sha256
 from transforms.models import catalogue
 from transforms.models.catalogue import Entry, Source
 from transforms.models.spec import ModelError
@@ -81,13 +81,8 @@ def _entries(values: argparse.Namespace) -> list[Entry]:
     if (values.url or values.sha256) and len(wanted) != 1:
         names = " ".join(entry.name for entry in wanted)
         raise UsageError(f"--url and --sha256 are for one file, and {len(wanted)} are: {names}")
-    if values.sha256 is not None and not _is_sha256(values.sha256):
-        raise UsageError(f"sha256 must be 64 hex digits, not {values.sha256!r}")
+    check_sha256("sha256", values.sha256)
     return list({entry.name: entry for entry in wanted}.values())
-
-
-def _is_sha256(text: str) -> bool:
-    return len(text) == 64 and not set(text.lower()) - set("0123456789abcdef")
 
 
 def _fetch(entry: Entry, values: argparse.Namespace, tell: _Tell) -> str:
@@ -108,10 +103,12 @@ def _fetch(entry: Entry, values: argparse.Namespace, tell: _Tell) -> str:
             reasons.append(str(error))
             if not isinstance(error, AbsentError):
                 break
-    first = sources[0]
+    name = sources[0].file_name
+    # Where a mirror failed, its publisher may have it.
+    published = next(one for one in entry.files if one.file_name == name)
     raise ModelError(
-        f"{'; '.join(reasons)}; to fetch it by other means, put {first.urls[0]} at "
-        f"{place(cache, entry, first)}"
+        f"{'; '.join(reasons)}; to fetch it by other means, put {published.urls[0]} at "
+        f"{place(cache, entry, published)}"
     )
 
 

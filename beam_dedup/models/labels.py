@@ -7,7 +7,7 @@ from typing import Any
 
 from beam_dedup.messages import count, one_line
 from beam_dedup.models.command import cache_of, make_parser
-from beam_dedup.options import OptionParser, UsageError
+from beam_dedup.options import OptionParser, UsageError, check_sha256
 from transforms.models.labels import PROMPT, find_or_make, read_names
 from transforms.models.resolve import resolve_global
 from transforms.models.spec import ModelError
@@ -30,6 +30,7 @@ def main(argv: list[str]) -> int:
     values = _parser().parse_or_help(argv)
     if values is None:
         return 0
+    check_sha256("global_model_sha256", values.global_model_sha256)
     cache = cache_of(values)
     finder = Finder(cache, frozenset(values.accept_license or ()), values.global_model_sha256)
     try:

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
         1 if a file has changed, cannot be read, or is missing; else 0.
 
     Raises:
-        UsageError: the arguments are refused.
+        UsageError: the arguments are refused, or the folder that they name is not there.
     """
     parser = make_parser(
         "verify",
@@ -53,6 +53,8 @@ def main(argv: list[str]) -> int:
     if values is None:
         return 0
     cache = cache_of(values)
+    if values.model_cache and not os.path.isdir(cache):
+        raise UsageError(f"there is no folder {cache!r}; model_cache names where weights are")
     if values.names:
         try:
             entries = [entry for name in values.names for entry in catalogue.parts(name)]

@@ -56,6 +56,15 @@ def _config(*words: str) -> PipelineConfig:
             ["--local_model=sift", "--local_model_sha256=00"],
             "local_model_sha256 has no effect: local_model sift has no weights",
         ),
+        (
+            ["--local_model=loftr:none.ckpt", "--local_model_sha256=abc"],
+            "local_model_sha256 must be 64 hex digits, not 'abc'",
+        ),
+        (
+            [_CLIP, f"--global_model_sha256={'g' * 64}"],
+            f"global_model_sha256 must be 64 hex digits, not '{'g' * 64}'",
+        ),
+        ([_CLIP, "--global_model_sha256="], "global_model_sha256 must be 64 hex digits, not ''"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(words: list[str], message: str) -> None:

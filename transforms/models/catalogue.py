@@ -93,9 +93,7 @@ def find(name: str) -> Entry:
     for table in (_EFFICIENTNETS, _SSCD, _LOCALS):
         if name in table:
             return table[name]
-    raise ModelError(
-        f"there are no weights {name!r} to fetch; beam-dedup models list shows those there are"
-    )
+    raise ModelError(f"there are no weights {name!r}; beam-dedup models list shows those there are")
 
 
 def has(name: str) -> bool:

@@ -44,13 +44,19 @@ def _fetch(host: Host, name: str = "sscd", *words: str, path: str = "/sscd.pt") 
     [
         (["lst"], "there is no command models 'lst'; did you mean list?"),
         (["fetch"], "the following arguments are required: NAME"),
-        (["fetch", "nothing"], "there are no weights 'nothing' to fetch"),
+        (["fetch", "nothing"], "there are no weights 'nothing'; beam-dedup models list"),
         (["fetch", "clip:../x"], "CLIP is named clip:ARCH/PRETRAINED"),
         (["fetch", "sscd", "--url=ftp://x/y"], "url must begin with http:// or https://"),
         (["fetch", "sscd", "--url=file:///etc/passwd"], "url must begin with http:// or https://"),
         (["fetch", "disk_lightglue", "--url=http://x/y"], "for one file, and 2 are: disk_light"),
         (["fetch", "sscd", "--sha256=xyz"], "sha256 must be 64 hex digits, not 'xyz'"),
-        (["verify", "nothing"], "there are no weights 'nothing'"),
+        (
+            ["labels", "--global_model=clip:x/y", "--labels=x", "--global_model_sha256=abc"],
+            "global_model_sha256 must be 64 hex digits, not 'abc'",
+        ),
+        (["verify", "nothing"], "there are no weights 'nothing'; beam-dedup models list shows"),
+        (["verify", "--model_cache=/nonexistent"], "there is no folder '/nonexistent'"),
+        (["verify", "sscd", "--cache=/dev/null"], "there is no folder '/dev/null'"),
         (["list", "more"], "unrecognized arguments: more"),
     ],
 )
@@ -98,7 +104,7 @@ def test_a_published_hash_is_checked(host: Host, cache: Path, capsys: Capture) -
     name = "efficientnet_b0_rwightman-7f5810bc.pth"
     assert _fetch(host, "efficientnet_b0", path=f"/{name}") == 1
     assert f"the SHA-256 {_SHA256}, not 7f5810bc; it was thrown away" in capsys.readouterr().err
-    assert list((cache / "efficientnet_b0").iterdir()) == []
+    assert not cache.exists()
 
 
 def test_a_second_name_is_fetched_after_a_first_failed(
@@ -150,9 +156,10 @@ def test_an_unreachable_host_says_which_file_to_put_where(
     assert printed.out == ""
     assert printed.err == (
         "beam-dedup: failed: sscd:disc_mixup: 127.0.0.1:9 cannot be reached, or breaks off: "
-        "Connection refused; to fetch it by other means, put http://127.0.0.1:9/x.pt at "
-        f"{cache / _SSCD}\n"
+        "Connection refused; to fetch it by other means, put "
+        f"{catalogue.find('sscd').files[0].urls[0]} at {cache / _SSCD}\n"
     )
+    assert not cache.exists()
 
 
 def test_non_commercial_weights_are_refused_unless_accepted(
