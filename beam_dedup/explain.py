@@ -116,6 +116,9 @@ _NO_EVIDENCE = frozenset(
 )
 
 
+_LABEL = "label"  # what the labels make of a pair, with --within_label
+
+
 class ImageFailedError(Exception):
     """An image cannot be read or decoded; the message is one line."""
 
@@ -238,6 +241,9 @@ def explain(a: str, b: str, config: PipelineConfig) -> dict[str, Any]:
     names = [] if candidate.generators == STAR else candidate.generators.split("+")
     edge = blank_edge(candidate)
     stages, decided = [_exact_stage(first, second)], None
+    if settings.color.within_label:
+        decided = _judge_labels(pair, edge)
+        stages.append(_label_stage(pair, decided))
     for stage in _STAGES:
         after = stage.compare(pair, edge)
         stages.append(_described(stage, pair, edge, after))
@@ -393,8 +399,27 @@ def _exact_stage(first: _Subject, second: _Subject) -> dict[str, Any]:
     return {"stage": "exact", "evidence": evidence, "thresholds": [], "verdict": verdict}
 
 
+def _judge_labels(pair: _Pair, edge: Edge) -> Edge | None:
+    """Return the edge of a pair that its labels decide; None where they leave it to colour."""
+    (judged,) = judge_colors([edge], pair.contents, pair.settings.color)
+    # Stage 2 asks for the labels, and names the stage whose model gave them.
+    return judged if judged.decided_by == "global" else None
+
+
+def _label_stage(pair: _Pair, judged: Edge | None) -> dict[str, Any]:
+    evidence = {
+        f"{name}_{end}": value
+        for end, content in zip("ab", pair.contents.values(), strict=True)
+        for name, value in _label(content).items()
+    }
+    verdict = "undecided" if judged is None else judged.verdict
+    return {"stage": _LABEL, "evidence": evidence, "thresholds": [], "verdict": verdict}
+
+
 def _compare_colors(pair: _Pair, edge: Edge) -> Edge:
-    (compared,) = judge_colors([edge], pair.contents, pair.settings.color)
+    """Run stage 2, whatever the labels are: they have a place of their own here."""
+    settings = dataclasses.replace(pair.settings.color, within_label=False)
+    (compared,) = judge_colors([edge], pair.contents, settings)
     return compared
 
 
@@ -700,7 +725,9 @@ def _threshold_cells(one: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _shown(value: Any) -> str:
-    return _YES[value] if isinstance(value, bool) else one_line(str(value))
+    if isinstance(value, bool):
+        return _YES[value]
+    return "none" if value is None else one_line(str(value))
 
 
 def _aligned(rows: list[tuple[str, str, str]]) -> list[str]:
@@ -711,9 +738,21 @@ def _aligned(rows: list[tuple[str, str, str]]) -> list[str]:
     ]
 
 
+def _since_labels(result: dict[str, Any]) -> str:
+    """Say how the labels decided; nothing where they did not."""
+    for stage in result["stages"]:
+        if stage["stage"] == _LABEL and stage["in_pipeline"] == "decides":
+            labels = {end: stage["evidence"][f"label_{end.lower()}"] for end in "AB"}
+            without = [end for end, label in labels.items() if label is None]
+            if without:
+                return f", since no label was found for {' and '.join(without)}"
+            return f", since the labels differ: {' / '.join(map(one_line, labels.values()))}"
+    return ""
+
+
 def _conclusion_lines(result: dict[str, Any]) -> list[str]:
     verdict = f"verdict: {_VERDICTS[result['verdict']]} by {result['decided_by']}"
-    lines = [f"{verdict}, relation {result['relation']}"]
+    lines = [f"{verdict}, relation {result['relation']}{_since_labels(result)}"]
     compared = result["decided_by"] == "exact" or result["candidates"]["proposed_by"]
     if not compared:
         lines.append(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 
@@ -21,6 +22,7 @@ from transforms.imaging.decode import DecodeLimits, decode  # noqa: E402
 from transforms.models.labels import assign  # noqa: E402
 from transforms.models.network import load_network  # noqa: E402
 from transforms.models.session import free_models  # noqa: E402
+from transforms.records import Learned  # noqa: E402
 
 Capture = pytest.CaptureFixture[str]
 
@@ -31,6 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     write(folder / "sea.jpg", saved(photo(0)))
     write(folder / "caption.jpg", saved(pictures.captioned(photo(0))))
+    write(folder / "small.jpg", saved(pictures.resized(photo(0), 0.5), quality=80))
+    write(folder / "blue.jpg", saved(Image.merge("RGB", photo(0).split()[::-1])))
     (folder / "labels.txt").write_text("cat\ndog\n", encoding="utf-8")
     torch.manual_seed(0)
     torch.save(kornia.feature.LoFTR(pretrained=None).state_dict(), folder / "loftr.pth")
@@ -129,21 +133,88 @@ def test_labels_are_those_of_the_names_nearest_to_the_pictures(
         assert facts["label_score"] == pytest.approx(score, abs=2e-3)
 
 
+def _explain_labelled(
+    folder: Path, names: str, labels: tuple[str, str], *words: str
+) -> dict[str, Any]:
+    """Explain two pictures within labels; one of an empty label could not be embedded."""
+    words = (*words, f"--labels={folder / 'labels.txt'}", "--within_label")
+    config, _, _ = options.parse(["--input=x", "--output=", *words])
+    given = iter(labels)
+
+    def labelled(*args: Any) -> Learned:
+        label = next(given)
+        learned = learned_of(*args)._replace(label=label, label_score=0.5)
+        return learned if label else Learned(b"", "", 0.0, "global", "bad_embedding", "none")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("beam_dedup.explain.learned_of", labelled)
+        return explain.explain(*(str(folder / name) for name in names.split()), config)
+
+
+def _last_lines(found: dict[str, Any]) -> str:
+    return explain.to_text(found).rpartition("\n\n")[2]
+
+
 @pytest.mark.parametrize("profile", ["fast", "balanced"])
 def test_pictures_of_two_labels_are_parted_within_labels(
-    folder: Path, clip: str, profile: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, clip: str, profile: str
 ) -> None:
-    words = [f"--global_model={clip}", f"--labels={folder / 'labels.txt'}", "--within_label"]
-    config, _, _ = options.parse(["--input=x", "--output=", *words, f"--profile={profile}"])
-    names = iter(["cat", "dog"])
-    monkeypatch.setattr(
-        "beam_dedup.explain.learned_of",
-        lambda *given: learned_of(*given)._replace(label=next(names)),
-    )
-    found = explain.explain(str(folder / "sea.jpg"), str(folder / "caption.jpg"), config)
+    words = (f"--global_model={clip}", f"--profile={profile}")
+    found = _explain_labelled(folder, "sea.jpg small.jpg", ("cat", "dog"), *words)
     assert (found["a"]["label"], found["b"]["label"]) == ("cat", "dog")
     assert (found["verdict"], found["decided_by"], found["kept"]) == ("reject", "global", None)
-    assert _stages(found)["color"]["in_pipeline"] == "decides"
+    stages = _stages(found)
+    assert list(stages) == ["exact", "label", "color", "global", "local"]
+    assert stages["label"] == {
+        "stage": "label",
+        "evidence": {
+            "label_a": "cat",
+            "label_score_a": 0.5,
+            "label_b": "dog",
+            "label_score_b": 0.5,
+        },
+        "thresholds": [],
+        "verdict": "reject",
+        "in_pipeline": "decides",
+    }
+    # Colour has its own word, as without labels, which nobody asks for.
+    config, _, _ = options.parse(["--input=x", "--output=", f"--profile={profile}"])
+    free = explain.explain(str(folder / "sea.jpg"), str(folder / "small.jpg"), config)
+    assert stages["color"] == {**_stages(free)["color"], "in_pipeline": "not_reached"}
+    assert stages["color"]["verdict"] == "accept"
+    assert "label" not in _stages(free)
+    assert "\nlabel: rejected; this is the pipeline's verdict\n" in explain.to_text(found)
+    assert _last_lines(found).startswith(
+        "verdict: rejected by global, relation similar, since the labels differ: cat / dog\n"
+    )
+
+
+def test_equal_labels_leave_the_pair_to_colour(folder: Path, clip: str) -> None:
+    model = f"--global_model={clip}"
+    found = _explain_labelled(folder, "sea.jpg small.jpg", ("cat", "cat"), model)
+    marks = {name: (one["verdict"], one["in_pipeline"]) for name, one in _stages(found).items()}
+    assert marks["label"] == ("undecided", "passes_on")
+    assert marks["color"] == ("accept", "decides")
+    assert (found["decided_by"], found["relation"], found["kept"]) == ("color", "resized", "A")
+    assert "label" not in _last_lines(found)
+
+
+def test_a_picture_without_a_label_goes_to_review_unless_colour_rejects(
+    folder: Path, clip: str
+) -> None:
+    model = f"--global_model={clip}"
+    found = _explain_labelled(folder, "sea.jpg small.jpg", ("cat", ""), model)
+    marks = {name: (one["verdict"], one["in_pipeline"]) for name, one in _stages(found).items()}
+    assert marks["label"] == ("review", "decides")
+    assert marks["color"] == ("accept", "not_reached")
+    assert (found["verdict"], found["decided_by"]) == ("review", "global")
+    assert _last_lines(found).splitlines()[0].endswith(", since no label was found for B")
+    assert "\n  label_b        none\n" in explain.to_text(found)
+    found = _explain_labelled(folder, "sea.jpg blue.jpg", ("cat", ""), model)
+    marks = {name: (one["verdict"], one["in_pipeline"]) for name, one in _stages(found).items()}
+    assert marks["label"] == ("undecided", "passes_on")
+    assert marks["color"] == ("reject", "decides")
+    assert (found["verdict"], found["decided_by"]) == ("reject", "color")
 
 
 def test_a_dry_run_makes_no_labels_but_reads_their_names(folder: Path, clip: str) -> None:
