@@ -5,7 +5,6 @@ import sys
 
 from beam_dedup.access import access_of, add_secret_file_option
 from beam_dedup.options import OptionParser
-from beam_dedup.reports.reader import Report, ReportError
 
 
 def main(argv: list[str]) -> int:
@@ -17,6 +16,9 @@ def main(argv: list[str]) -> int:
     Returns:
         0 if it is sound, 1 if not, 2 for bad usage.
     """
+    # Not at the top: it imports Beam, which warns on the root logger before it is set up below.
+    from beam_dedup.reports.reader import Report, ReportError
+
     try:
         values = _parser().parse_or_help(argv)
         if values is None:
