@@ -6,6 +6,7 @@ import pytest
 
 from beam_dedup.options import PipelineConfig, UsageError, cascade_settings, help_text, parse
 from transforms.models.resolve import GLOBAL_NAMES
+from transforms.models.spec import LocalModel, Weights
 
 _BASE = ["--input=in", "--output=out"]
 _CLIP = "--global_model=clip:ViT-B-32/none.safetensors"
@@ -93,10 +94,17 @@ def test_the_matcher_of_points_is_the_one_that_is_named() -> None:
     ]
 
 
-@pytest.mark.parametrize("model", ["orb", "sift"])
+@pytest.fixture
+def learned(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the option of a learned matcher, of which nothing needs to be there."""
+    found = LocalModel("loftr", "loftr", "outdoor", (Weights("/weights", "0" * 64, 1),))
+    monkeypatch.setattr("transforms.models.resolve.resolve_local", lambda *_: found)
+    return "--local_model=loftr"
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu"])
-def test_the_device_is_the_one_that_is_named(model: str, device: str) -> None:
-    config = _config(f"--local_model={model}", f"--device={device}")
+def test_the_device_is_the_one_that_is_named(learned: str, device: str) -> None:
+    config = _config(learned, f"--device={device}")
     assert cascade_settings(config).models.execution.device == device
 
 
@@ -109,8 +117,10 @@ def test_the_device_is_the_one_that_is_named(model: str, device: str) -> None:
         (["--runner=FlinkRunner", "--share_model"], True),
     ],
 )
-def test_a_model_is_shared_where_that_is_asked(words: list[str], shared: bool) -> None:
-    config = _config("--local_model=sift", *words)
+def test_a_model_is_shared_where_that_is_asked(
+    learned: str, words: list[str], shared: bool
+) -> None:
+    config = _config(learned, *words)
     execution = config.models.execution
     assert (execution.shared, execution.job) == (shared, config.run_id)
 

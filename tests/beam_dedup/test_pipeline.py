@@ -61,14 +61,15 @@ def test_candidates_are_those_of_the_models_own_cosine(tmp_path: Path) -> None:
 
 
 def test_pictures_are_embedded_as_the_options_say(tmp_path: Path) -> None:
-    words = ["--write_embeddings", "--batch_size_global=5", "--max_pixels=12345", "--device=cpu"]
+    words = ["--write_embeddings", "--batch_size_global=5", "--max_pixels=12345"]
     config = _config(tmp_path, *words, "--read_concurrency=3")
-    labels = Labels(("cat",), bytes(4 * 231), 1.0)
-    config = dataclasses.replace(config, models=dataclasses.replace(config.models, labels=labels))
+    labels, cpu = Labels(("cat",), bytes(4 * 231), 1.0), Execution("cpu")
+    models = dataclasses.replace(config.models, labels=labels, execution=cpu)
+    config = dataclasses.replace(config, models=models)
     found = _transforms(config)
     embeds = found["EmbedContents"]
     assert embeds.model == config.models.global_model
-    assert (embeds.labels, embeds.execution) == (labels, Execution("cpu"))
+    assert (embeds.labels, embeds.execution) == (labels, cpu)
     assert (embeds.batch_size, embeds.limits.max_pixels) == (5, 12345)
     assert embeds.access.concurrency == 3
     assert "ProposeByEmbedding" not in found
