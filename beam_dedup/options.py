@@ -561,6 +561,7 @@ def _models(values: argparse.Namespace, config: PipelineConfig, run: RunConfig) 
 
     finder = Finder(model_cache(values.model_cache), frozenset(values.accept_license or ()))
     try:
+        execution = _execution(config, run)
         # Before any file of weights is read, which takes longer.
         labels = read_names(config.labels) if config.labels else ()
         model = resolve_global(names[0], dataclasses.replace(finder, sha256=pins[0]))

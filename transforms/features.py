@@ -178,7 +178,7 @@ def read_member(
         return MemberRead(record, [], thumbnail if left else b"", left)
     left = bytes(turn for turn in UPRIGHT + turns if turn not in known)
     # To turn what is prepared would be a pixel off where the middle is not that of whole pixels.
-    seen = (np.ascontiguousarray(apply(decoded.pixels, turn)) for turn in left)
+    seen = (np.ascontiguousarray(apply(decoded, turn)) for turn in left)
     inputs = b"".join(settings.preparation.apply(pixels).tobytes() for pixels in seen)
     return MemberRead(record, [], inputs, left)
 

@@ -1,8 +1,9 @@
 """TorchScript files: SSCD as its authors publish it, and what users name.
 
-``sscd`` takes the fetched file, ``sscd:PATH`` and ``torchscript:PATH`` take a user's. TorchScript
-is a program, so it runs only where its user said so: on the client, with two grey pictures, to see
-that it gives vectors (which takes about as long as to read it), and on the workers.
+``sscd`` and ``sscd:disc_large`` take fetched files; ``sscd:PATH`` and ``torchscript:PATH`` take a
+user's. TorchScript is a program, so it runs only where its user said so: on the client, with two
+grey pictures, to see that it gives vectors (which takes about as long as to read it), and on the
+workers.
 """
 
 import warnings
