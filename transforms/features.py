@@ -43,7 +43,8 @@ STAGE = "features"
 # The most a record may weigh on its way through a shuffle, with points and without (DESIGN.md).
 _POINTS_RECORD_BYTES = 128 * 1024
 _THUMBNAIL_RECORD_BYTES = 256 * 1024
-# Of a record, kept free for the vectors of a global model, and for names.
+# Of a record, kept free for names and a vector of up to 1,000 values; longer ones, and those of
+# further turns, come on top of the record's bound.
 _VECTOR_BYTES = 4 * 1024
 UPRIGHT = b"\x01"
 _LEAST_SIDE = 0.9  # share of the side asked for

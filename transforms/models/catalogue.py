@@ -65,6 +65,11 @@ class Entry:
         return self.license in _ANY_USE
 
     @property
+    def is_program(self) -> bool:
+        """Whether it is TorchScript, which runs as a program."""
+        return self.name.startswith("sscd")
+
+    @property
     def folder(self) -> str:
         """Its folder in the cache, relative: the parts of its name."""
         return os.path.join(*re.split("[:/]", self.name))

@@ -100,7 +100,8 @@ class Finder:
         """Return weights of the catalogue.
 
         They are looked for in the cache, and then where the libraries themselves keep what they
-        fetched: the caches of the Hugging Face hub and of torch.hub.
+        fetched: the caches of the Hugging Face hub and of torch.hub. Programs are taken from ours
+        alone.
 
         Args:
             name: as ``catalogue.find`` takes it.
@@ -122,7 +123,8 @@ class Finder:
 
     def _place(self, entry: Entry) -> tuple[Source, str]:
         for source in entry.files:
-            for path in (place(self.cache, entry, source), *_elsewhere(source)):
+            others = () if entry.is_program else _elsewhere(source)
+            for path in (place(self.cache, entry, source), *others):
                 if os.path.isfile(path):
                     return source, path
         first = entry.files[0]

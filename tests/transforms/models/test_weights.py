@@ -125,14 +125,23 @@ class TestFinder:
             Finder(str(tmp_path)).known(name)
         assert Finder(str(tmp_path), frozenset({"unknown"})).known(name).license == "unknown"
 
-    def test_the_caches_of_the_libraries_are_looked_into(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    def test_the_caches_of_the_libraries_are_looked_into(self, tmp_path: Path) -> None:
+        path = self._in_torch_hub(tmp_path, "loftr:indoor")
+        assert Finder(str(tmp_path / "cache")).known("loftr:indoor").path == str(path)
+
+    def test_x1_programs_are_not_taken_from_the_caches_of_the_libraries(
+        self, tmp_path: Path
     ) -> None:
-        entry = catalogue.find("sscd")
-        path = tmp_path / "torch/hub/checkpoints" / entry.files[0].file_name
+        self._in_torch_hub(tmp_path, "sscd")
+        with pytest.raises(ModelError, match=r"weights of 'sscd.*' are missing"):
+            Finder(str(tmp_path / "cache")).known("sscd")
+
+    def _in_torch_hub(self, folder: Path, name: str) -> Path:
+        entry = catalogue.find(name)
+        path = folder / "torch/hub/checkpoints" / entry.files[0].file_name
         path.parent.mkdir(parents=True)
         path.write_bytes(_BODY)
-        assert Finder(str(tmp_path / "cache")).known("sscd").path == str(path)
+        return path
 
     def test_the_cache_of_the_hugging_face_hub_is_looked_into(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
