@@ -4,6 +4,7 @@ import logging
 import sys
 
 from beam_dedup.access import access_of, add_secret_file_option
+from beam_dedup.garbage import end_process
 from beam_dedup.options import OptionParser
 
 
@@ -64,4 +65,4 @@ def _escaped(text: str) -> str:
 if __name__ == "__main__":
     # Only libraries log here; what is wrong with the report or with access is printed.
     logging.getLogger().setLevel(logging.CRITICAL + 1)
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))
