@@ -2,7 +2,8 @@
 
 import importlib
 import importlib.util
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from transforms.models.spec import (
     DESCRIPTOR,
@@ -45,13 +46,7 @@ def resolve_global(text: str, finder: Finder) -> GlobalModel:
     """
     if text == DESCRIPTOR:
         return EMBEDDED_DESCRIPTOR
-    family = text.partition(":")[0]
-    if family not in _GLOBAL:
-        raise ModelError(f"global_model must be one of {', '.join(GLOBAL_NAMES)}, not {text!r}")
-    name, libraries = _GLOBAL[family]
-    _need(text, libraries)
-    module = importlib.import_module(f"transforms.models.{name}")
-    model: GlobalModel = module.resolve(text, finder)
+    model: GlobalModel = _module("global_model", text, _GLOBAL, GLOBAL_NAMES).resolve(text, finder)
     return model
 
 
@@ -61,20 +56,25 @@ def resolve_local(text: str, finder: Finder) -> LocalModel:
         return ORB
     if text == "sift":
         return LocalModel("sift", "sift")
-    kind = text.partition(":")[0]
-    if kind not in _LOCAL:
-        raise ModelError(f"local_model must be one of {', '.join(LOCAL_NAMES)}, not {text!r}")
-    name, libraries = _LOCAL[kind]
-    _need(text, libraries)
-    module = importlib.import_module(f"transforms.models.{name}")
-    model: LocalModel = module.resolve(text, finder)
+    model: LocalModel = _module("local_model", text, _LOCAL, LOCAL_NAMES).resolve(text, finder)
     return model
 
 
-def _need(text: str, libraries: tuple[str, ...]) -> None:
+def _module(
+    option: str,
+    text: str,
+    known: Mapping[str, tuple[str, tuple[str, ...]]],
+    names: tuple[str, ...],
+) -> Any:
+    """Return the module that knows a model, once the libraries that it needs are there."""
+    family = text.partition(":")[0]
+    if family not in known:
+        raise ModelError(f"{option} must be one of {', '.join(names)}, not {text!r}")
+    name, libraries = known[family]
     missing = [name for name in libraries if importlib.util.find_spec(name) is None]
     if missing:
         raise ModelError(
             f"model {text!r} needs {' and '.join(missing)}: "
             "pip install -c requirements.txt '.[models]'"
         )
+    return importlib.import_module(f"transforms.models.{name}")
